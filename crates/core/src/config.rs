@@ -1,0 +1,181 @@
+//! The configuration: every bound there is, with a default that is safe.
+
+use std::time::Duration;
+
+/// The bounds of one worker and of its connections.
+///
+/// Memory is shared by all connections of a worker, taken at start or when first needed, and never more than these
+/// figures say: [`memory_bound`](Self::memory_bound) adds them up.
+///
+/// ```
+/// use campanile_core::Config;
+///
+/// let config = Config { max_connections: 1_000, ..Config::default() };
+/// assert!(config.memory_bound() > 0);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Connections of one worker at a time, accepted and outgoing. Near the limit a worker stops accepting; it goes
+    /// on below it, and what waits in the listener's queue meanwhile is not lost. The descriptors allowed
+    /// (RLIMIT_NOFILE) can make it less, and then that is said. 10,000 by default.
+    pub max_connections: u32,
+
+    /// Entries of the submission queue, lowered to 32,768 (the kernel's limit); the completion queue has up to four
+    /// times as many. 1,024 by default. A small memory lock limit can make it less, and then that is said.
+    pub queue_entries: u32,
+
+    /// Receive buffers of one worker: a power of two, at most 32,768. 256 by default.
+    pub receive_buffers: u16,
+    /// Bytes in a receive buffer. 16 KiB by default.
+    pub receive_buffer_len: u32,
+    /// Bytes that a receive is armed for. The last buffer is filled even so, whatever is left of the budget, so the
+    /// most that can still arrive after a connection stopped reading is this and one buffer. Well below all receive
+    /// buffers together, or one fast sender starves the rest; it is lowered to a quarter of them. 64 KiB by default.
+    pub receive_budget: u32,
+
+    /// Bytes of unread input at which a connection stops reading; a service that waits for more is closed. One
+    /// budget and one buffer more can arrive. 256 KiB by default.
+    pub input_limit: usize,
+
+    /// Bytes in a send buffer: the most room a service can have. 16 KiB by default, at least 4 KiB.
+    pub send_buffer_len: u32,
+    /// Send buffers of one worker. A connection holds one only while it has something to send; when all are held,
+    /// others wait. 8,192 by default, which is 128 MiB if all were filled.
+    pub send_buffers: u32,
+    /// Send buffers that one connection may hold; one more is in reserve for answers to timers and wakes. 4 by default.
+    pub send_buffers_per_connection: u16,
+    /// Bytes of room that a service is promised when it is called for input or for room; at most `send_buffer_len`.
+    /// 4 KiB by default.
+    pub room: u32,
+    /// Bytes handed over by [`Output::send`](crate::Output::send) and not sent, at which a connection takes no more.
+    /// 1 MiB by default.
+    pub held_limit: usize,
+
+    /// Buffers for reading files. 32 by default; reads wait when all are in use.
+    pub file_buffers: u32,
+    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default.
+    pub file_buffer_len: u32,
+
+    /// Bytes read and discarded from a peer that goes on sending after the service finished. 64 MiB by default.
+    pub linger_limit: u64,
+    /// How long such a peer is waited for. 5 s by default.
+    pub linger_time: Duration,
+    /// How long a peer may take nothing of what is sent before its connection is closed. 60 s by default.
+    pub send_stall: Duration,
+    /// How long a stopping server waits for its connections to finish before it closes them. 10 s by default.
+    pub drain_time: Duration,
+
+    /// Connections that wait to be accepted, per listener (listen(2); the kernel caps it at net.core.somaxconn).
+    /// 4,096 by default.
+    pub backlog: u32,
+    /// Send small writes at once (TCP_NODELAY). On by default: answers of a turn go out together anyway.
+    pub nodelay: bool,
+    /// Accept a TCP connection only when its first bytes are there, or after this time (TCP_DEFER_ACCEPT, whole
+    /// seconds). Cheaper for short connections; never for protocols where the server speaks first. Off by default.
+    pub defer_accept: Option<Duration>,
+    /// Size of the kernel's receive buffer per socket, in bytes (SO_RCVBUF); its own choice by default.
+    pub socket_receive_buffer: Option<u32>,
+    /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
+    pub socket_send_buffer: Option<u32>,
+
+    /// Fill several buffers in one completion where the kernel can (Linux 6.10). On by default.
+    pub bundles: bool,
+    /// Keep sockets in the ring's own table where the kernel can (Linux 6.8). On by default.
+    pub direct_descriptors: bool,
+}
+
+/// The most entries that the kernel gives a submission queue.
+const MOST_ENTRIES: u32 = 1 << 15;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            max_connections: 10_000,
+            queue_entries: 1024,
+            receive_buffers: 256,
+            receive_buffer_len: 16 * 1024,
+            receive_budget: 64 * 1024,
+            input_limit: 256 * 1024,
+            send_buffer_len: 16 * 1024,
+            send_buffers: 8192,
+            send_buffers_per_connection: 4,
+            room: 4096,
+            held_limit: 1024 * 1024,
+            file_buffers: 32,
+            file_buffer_len: 256 * 1024,
+            linger_limit: 64 * 1024 * 1024,
+            linger_time: Duration::from_secs(5),
+            send_stall: Duration::from_secs(60),
+            drain_time: Duration::from_secs(10),
+            backlog: 4096,
+            nodelay: true,
+            defer_accept: None,
+            socket_receive_buffer: None,
+            socket_send_buffer: None,
+            bundles: true,
+            direct_descriptors: true,
+        }
+    }
+}
+
+impl Config {
+    /// The most memory one worker ever takes by itself, in bytes: buffers, queues, and unread input of all its
+    /// connections at their limit. What services allocate, and what they hand over as `Bytes`, is theirs.
+    #[must_use]
+    pub fn memory_bound(&self) -> usize {
+        let connections = self.max_connections as usize;
+        let receive =
+            crate::buffer_ring::BufferRing::footprint(self.receive_buffers, self.receive_buffer_len);
+        let send = (self.send_buffers as usize).saturating_mul(self.send_buffer_len as usize + 256);
+        let files = (self.file_buffers as usize).saturating_mul(self.file_buffer_len as usize);
+        let late = (self.receive_budget as usize).saturating_add(self.receive_buffer_len as usize);
+        // What grows takes up to twice of what is in it.
+        let carried = connections.saturating_mul(self.input_limit.saturating_add(late)).saturating_mul(2);
+        let slots = connections.saturating_mul(crate::worker::SLOT_LEN);
+        let queues = (self.queue_entries as usize).saturating_mul(64 + 4 * 16);
+        [receive, send, files, carried, slots, queues].into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// This configuration with every figure where it can work, or what is wrong with it.
+    pub(crate) fn checked(mut self) -> Result<Config, BadConfig> {
+        let refuse = |field, why| Err(BadConfig { field, why });
+        if !self.receive_buffers.is_power_of_two() || self.receive_buffers > 1 << 15 {
+            return refuse("receive_buffers", "must be a power of two, at most 32,768 (the kernel's rule)");
+        }
+        if self.receive_buffer_len == 0 || self.receive_buffer_len > 1 << 24 {
+            return refuse("receive_buffer_len", "must be between 1 byte and 16 MiB");
+        }
+        if self.send_buffer_len < 4096 || self.send_buffer_len > 1 << 24 {
+            return refuse("send_buffer_len", "must be between 4 KiB and 16 MiB");
+        }
+        if self.room == 0 || self.room > self.send_buffer_len {
+            return refuse("room", "must be at least 1 byte and at most send_buffer_len");
+        }
+        if self.send_buffers == 0 || self.send_buffers_per_connection == 0 {
+            return refuse("send_buffers", "must be at least 1, in all and per connection");
+        }
+        if self.max_connections == 0 || self.max_connections > 1 << 24 {
+            return refuse("max_connections", "must be between 1 and 16,777,216");
+        }
+        if self.queue_entries == 0 || self.file_buffers == 0 || self.file_buffer_len == 0 {
+            return refuse("queue_entries, file_buffers, file_buffer_len", "must be at least 1");
+        }
+        if self.input_limit == 0 || self.held_limit == 0 {
+            return refuse("input_limit, held_limit", "must be at least 1 byte");
+        }
+        let all = u32::from(self.receive_buffers).saturating_mul(self.receive_buffer_len);
+        self.receive_budget = self.receive_budget.min(all / 4).max(1);
+        self.queue_entries = self.queue_entries.min(MOST_ENTRIES).next_power_of_two();
+        Ok(self)
+    }
+}
+
+/// A figure of [`Config`] that cannot work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Config::{field} {why}")]
+pub struct BadConfig {
+    /// The field or fields.
+    pub field: &'static str,
+    /// The rule.
+    pub why: &'static str,
+}

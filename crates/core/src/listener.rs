@@ -1,0 +1,159 @@
+//! The listener: a socket that waits for connections, and the reasons why there is none.
+//!
+//! A TCP listener is one per worker (SO_REUSEPORT), so that the kernel spreads connections and nothing is shared. But
+//! with SO_REUSEPORT a second start on the same address succeeds silently, and two servers answer by turns; so the
+//! address is first bound once without it. A Unix listener cannot be bound twice (SO_REUSEPORT is refused there): all
+//! workers share one, each arming an accept of its own.
+//!
+//! # Obligations
+//!
+//! A descriptor that the kernel has just made is adopted once, by [`OwnedFd`], which then closes it. Nothing else here
+//! is `unsafe` but one option that `socket2` has no name for; its value lives through the call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::address::Address;
+use crate::config::Config;
+use crate::error::ServeError;
+use crate::flight::Flight;
+use crate::holder::holder_of_port;
+use crate::operation::{Descriptor, Memory, Submission};
+use crate::ring::Ring;
+
+/// Checks that nobody has `address`, so that sharing it among our workers cannot join somebody else's listener.
+pub(crate) fn probe(address: &Address) -> Result<(), ServeError> {
+    let Address::Tcp(tcp) = address else { return Ok(()) };
+    if tcp.port() == 0 {
+        return Ok(());
+    }
+    let bind = || {
+        let socket = Socket::new(address.domain(), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of an earlier life in TIME_WAIT are no hindrance; a listener is.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.to_sock_addr()?)?;
+        socket.listen(1)
+    };
+    bind().map_err(|error| refused(address, error))
+}
+
+/// A TCP listener of one worker, opened by operations of its ring where the kernel has them (Linux 6.11).
+pub(crate) fn open_tcp(
+    address: &Address,
+    config: &Config,
+    ring: &mut dyn Ring,
+    memory: &mut Memory,
+) -> Result<OwnedFd, ServeError> {
+    open(address, config, ring, memory).map_err(|error| refused(address, error))
+}
+
+fn open(address: &Address, config: &Config, ring: &mut dyn Ring, memory: &mut Memory) -> io::Result<OwnedFd> {
+    let backlog = i32::try_from(config.backlog).unwrap_or(i32::MAX);
+    if !ring.abilities().bind_listen {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        set_options(&socket, address, config)?;
+        socket.bind(&address.to_sock_addr()?)?;
+        socket.listen(backlog)?;
+        return Ok(socket.into());
+    }
+    let socket =
+        ring.perform(Submission::Socket { domain: address.domain().into(), direct: false }, memory)?;
+    let socket = adopt(socket);
+    set_options(&socket, address, config)?;
+    let descriptor = Descriptor::Plain(socket.as_raw_fd());
+    let to = memory.flights.launch(Flight::Address(address.to_sock_addr()?));
+    let bound = ring.perform(Submission::Bind { descriptor, address: to }, memory);
+    memory.flights.land(to);
+    bound?;
+    ring.perform(Submission::Listen { descriptor, backlog }, memory)?;
+    Ok(socket)
+}
+
+#[allow(unsafe_code)]
+fn adopt(socket: u32) -> OwnedFd {
+    // SAFETY: the kernel made this descriptor just now, for us.
+    unsafe { OwnedFd::from_raw_fd(socket as i32) }
+}
+
+/// Accepted sockets inherit what is set here, so nothing is set per connection.
+fn set_options(socket: &impl AsFd, address: &Address, config: &Config) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if let Address::Tcp(tcp) = address {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_tcp_nodelay(config.nodelay)?;
+        if tcp.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        if let Some(delay) = config.defer_accept {
+            defer_accept(&socket, i32::try_from(delay.as_secs().max(1)).unwrap_or(i32::MAX))?;
+        }
+    }
+    if let Some(len) = config.socket_receive_buffer {
+        socket.set_recv_buffer_size(len as usize)?;
+    }
+    if let Some(len) = config.socket_send_buffer {
+        socket.set_send_buffer_size(len as usize)?;
+    }
+    Ok(())
+}
+
+/// TCP_DEFER_ACCEPT of tcp(7), which socket2 has no name for.
+#[allow(unsafe_code)]
+fn defer_accept(socket: &SockRef<'_>, seconds: libc::c_int) -> io::Result<()> {
+    let (value, len) = ((&raw const seconds).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    let fd = socket.as_raw_fd();
+    // SAFETY: reads an int from `seconds`, which lives through the call.
+    match unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, value, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A Unix listener, which all workers share. A socket file that nobody listens on any more is replaced.
+pub(crate) fn open_unix(path: &Path, config: &Config) -> Result<OwnedFd, ServeError> {
+    let address = Address::unix(path);
+    let open = || {
+        remove_if_dead(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        set_options(&socket, &address, config)?;
+        socket.bind(&address.to_sock_addr()?)?;
+        socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    };
+    open().map_err(|error: io::Error| refused(&address, error))
+}
+
+fn remove_if_dead(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // Alive, or not ours to judge: bind says what there is to say.
+        _ => Ok(()),
+    }
+}
+
+/// The address a listener really has: its port, if it asked for any.
+pub(crate) fn bound_address(listener: &OwnedFd) -> io::Result<Address> {
+    Ok(Address::from_sock_addr(&SockRef::from(listener).local_addr()?))
+}
+
+fn refused(address: &Address, error: io::Error) -> ServeError {
+    let address = address.clone();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let holder = address.tcp().and_then(holder_of_port);
+            ServeError::AddressInUse { address, holder }
+        }
+        io::ErrorKind::PermissionDenied => ServeError::PermissionDenied { address },
+        io::ErrorKind::AddrNotAvailable => ServeError::AddressNotAvailable { address },
+        _ => ServeError::Listen { address, error },
+    }
+}

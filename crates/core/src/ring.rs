@@ -1,0 +1,85 @@
+//! The ring: the edge to the kernel, and the one place behind which it can be exchanged.
+//!
+//! A worker hands over operations and is told what came of them; which ring does it is decided when the worker starts.
+//! [`kernel`] is io_uring, [`simulated`] plays a kernel that has a bad day.
+
+pub(crate) mod backlog;
+pub(crate) mod kernel;
+pub(crate) mod probe;
+// Until there is a public face to it, only tests use it.
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod simulated;
+
+use std::io;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::operation::{Completion, Descriptor, Memory, Submission};
+use crate::token::Token;
+use crate::wake::Kick;
+
+/// Which end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Local,
+    Peer,
+}
+
+/// What this ring can do beyond the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// Sockets can live in the ring's own table.
+    pub(crate) direct: bool,
+    /// One completion can fill several buffers.
+    pub(crate) bundle: bool,
+    /// A multishot receive can be armed for a number of bytes in total.
+    pub(crate) budget: bool,
+    /// Sockets can be opened, and their options set, by operations.
+    pub(crate) socket: bool,
+    pub(crate) set_option: bool,
+    pub(crate) bind_listen: bool,
+}
+
+/// The edge to the kernel.
+///
+/// # Contract
+///
+/// * What was submitted is the ring's until its final completion; it is never lost, not even when the kernel refuses
+///   to take it now.
+/// * `memory` is always the same memory, and is there until the ring is dropped.
+pub(crate) trait Ring {
+    fn abilities(&self) -> Abilities;
+
+    /// Queues an operation. If the queue is full, what is in it goes to the kernel first.
+    fn submit(&mut self, token: Token, submission: Submission, memory: &Memory);
+
+    /// Hands over everything queued, waits until something completes or `timeout` is over (`None`: for as long as it
+    /// takes; zero: not at all), and appends what completed to `batch`.
+    ///
+    /// # Errors
+    /// Only when the ring itself is broken.
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        memory: &Memory,
+        batch: &mut Vec<Completion>,
+    ) -> io::Result<()>;
+
+    /// Submits one operation and waits for its one completion: for set-up, never on the request path.
+    ///
+    /// # Errors
+    /// What the operation came to.
+    fn perform(&mut self, submission: Submission, memory: &Memory) -> io::Result<u32>;
+
+    /// Begins to watch for kicks from other threads, which complete under `token`, and returns what kicks.
+    fn kick(&mut self, memory: &Memory, token: Token) -> io::Result<Box<dyn Kick>>;
+
+    /// Answers a kick that completed, so that the next one completes too.
+    fn kicked(&mut self, completion: &Completion, memory: &Memory);
+
+    /// An address of a socket. Not for the request path: it may cost several system calls.
+    fn address(&mut self, descriptor: Descriptor, side: Side) -> io::Result<Address>;
+
+    /// How many submissions have not completed for good: zero when the ring may be dropped.
+    fn in_flight(&self) -> u64;
+}

@@ -1,0 +1,405 @@
+#![allow(unsafe_code)]
+//! The kernel ring: io_uring.
+//!
+//! # Who owns what
+//!
+//! The ring owns the two queues shared with the kernel. An entry pushed into the submission queue is the kernel's,
+//! also while an `enter` that was to hand it over has failed: it stays in the queue and goes with the next one. What
+//! does not fit into the queue waits in `backlog`, in order. The memory that entries point to belongs to
+//! [`Memory`]'s tables, which outlive the ring.
+//!
+//! # Obligations
+//!
+//! * The ring is made, used and dropped on one thread (SINGLE_ISSUER, DEFER_TASKRUN).
+//! * Entries point only into `Memory`, as [`Submission::prepare`] writes them; so pushing one is sound as long as the
+//!   same `Memory` is passed every time and lives until the ring has drained, which is the `Ring` contract.
+//! * `submitter` borrows from the leaked `ring`, so it goes first.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::{EnterFlags, IoUring, Submitter, opcode, squeue, types};
+use socket2::SockRef;
+
+use crate::address::Address;
+use crate::buffer_ring::GROUP;
+use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
+use crate::token::{Generation, Kind, Token};
+use crate::wake::Kick;
+
+use super::backlog::{Backlog, Places};
+use super::{Abilities, Ring, Side};
+
+/// io_uring, set up for one worker thread.
+pub(crate) struct KernelRing {
+    queue: Queue,
+    abilities: Abilities,
+    flavour: Flavour,
+    backlog: Backlog<squeue::Entry>,
+    /// Completions that came while the ring waited for one of its own.
+    early: Vec<Completion>,
+    in_flight: u64,
+    eventfd: Option<Arc<OwnedFd>>,
+}
+
+/// The way into the kernel: the submission queue, and the call that hands it over.
+struct Queue {
+    submitter: ManuallyDrop<Submitter<'static>>,
+    ring: *mut IoUring,
+}
+
+/// Which of the set-up flags the kernel took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// All of them: Linux 6.6.
+    Full,
+    /// Without NO_SQARRAY: Linux 6.1.
+    Deferred,
+    /// Without DEFER_TASKRUN and SINGLE_ISSUER: Linux 5.19.
+    Cooperative,
+}
+
+/// What a ring is asked to hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) queue_entries: u32,
+    /// Entries of the table of direct descriptors; none if zero.
+    pub(crate) table: u32,
+    pub(crate) abilities: Abilities,
+}
+
+/// The fewest entries a ring is still worth having with.
+const LEAST_ENTRIES: u32 = 32;
+
+/// A ring that was closed counts against the limit of locked memory until the kernel has taken it apart, some
+/// milliseconds later: the probe's does, and those of a server that was stopped just now. So a refusal is believed
+/// only when it has lasted for so many naps.
+const NAPS: u32 = 20;
+const NAP: Duration = Duration::from_millis(5);
+
+impl KernelRing {
+    /// A ring for the calling thread. Steps down flag by flag while the kernel refuses one, and entry by entry while
+    /// it refuses the memory; what it ended with is in [`flavour`](Self::flavour) and
+    /// [`queue_entries`](Self::queue_entries).
+    ///
+    /// # Errors
+    /// The last refusal, when there was nothing left to step down to.
+    pub(crate) fn new(shape: Shape, memory: &Memory) -> io::Result<KernelRing> {
+        let (mut entries, mut naps) = (shape.queue_entries, NAPS);
+        loop {
+            match KernelRing::with_entries(entries, shape, memory) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => match naps {
+                    1.. => {
+                        naps -= 1;
+                        std::thread::sleep(NAP);
+                    }
+                    0 if entries > LEAST_ENTRIES => (entries, naps) = (entries / 2, NAPS),
+                    0 => return Err(error),
+                },
+                made => return made,
+            }
+        }
+    }
+
+    fn with_entries(entries: u32, shape: Shape, memory: &Memory) -> io::Result<KernelRing> {
+        let mut flavour = Flavour::Full;
+        let ring = loop {
+            match build(entries, flavour) {
+                Ok(ring) => break ring,
+                Err(error) => match (error.raw_os_error(), flavour) {
+                    (Some(libc::EINVAL), Flavour::Full) => flavour = Flavour::Deferred,
+                    (Some(libc::EINVAL), Flavour::Deferred) => flavour = Flavour::Cooperative,
+                    _ => return Err(error),
+                },
+            }
+        };
+        let ring = Box::into_raw(Box::new(ring));
+        // SAFETY: just leaked, so valid until `drop` takes it back; only ever borrowed shared.
+        let submitter = unsafe { &*ring }.submitter();
+        let mut this = KernelRing {
+            queue: Queue { submitter: ManuallyDrop::new(submitter), ring },
+            abilities: shape.abilities,
+            flavour,
+            backlog: Backlog::default(),
+            early: Vec::new(),
+            in_flight: 0,
+            eventfd: None,
+        };
+        this.register(shape, memory)?;
+        Ok(this)
+    }
+
+    fn register(&mut self, shape: Shape, memory: &Memory) -> io::Result<()> {
+        // Saves looking the descriptor up at every enter. A task may register sixteen; more is no failure.
+        let _ = self.queue.submitter.register_ring_fd();
+        if shape.abilities.direct {
+            self.queue.submitter.register_files_sparse(shape.table)?;
+        }
+        let buffers = &memory.buffers;
+        // SAFETY: the entries lie in `memory`, which outlives the ring.
+        unsafe {
+            self.queue.submitter.register_buf_ring_with_flags(
+                buffers.entries_address(),
+                buffers.count(),
+                GROUP,
+                0,
+            )
+        }
+    }
+
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    pub(crate) fn queue_entries(&self) -> u32 {
+        self.queue.io().params().sq_entries()
+    }
+
+    fn collect(&mut self, batch: &mut Vec<Completion>) {
+        // SAFETY: valid until `drop`, and only ever borrowed shared; the borrow is not tied to `self`, which counts.
+        let io = unsafe { &*self.queue.ring };
+        // SAFETY: no other `CompletionQueue` is alive: each lives for one call of this function.
+        let queue = unsafe { io.completion_shared() };
+        for cqe in queue {
+            let completion = Completion::from_cqe(&cqe);
+            if !completion.more && completion.token.kind() != Some(Kind::Cancel) {
+                self.in_flight = self.in_flight.saturating_sub(1);
+            }
+            batch.push(completion);
+        }
+    }
+
+    /// Submits one operation and waits for it. Others' completions are kept for the next `wait`.
+    fn perform_entry(&mut self, entry: &squeue::Entry) -> io::Result<u32> {
+        self.in_flight += 1;
+        self.backlog.submit(entry.clone(), &mut self.queue);
+        let own = Token::new(Kind::Setup, Generation::default(), 0);
+        loop {
+            self.backlog.advance(&mut self.queue);
+            // With a backlog the own entry may be in it: then what is queued goes first, and is not waited for.
+            self.queue.enter(u32::from(self.backlog.is_empty()), None)?;
+            let mut early = std::mem::take(&mut self.early);
+            self.collect(&mut early);
+            let found = early.iter().position(|completion| completion.token == own);
+            let completion = found.map(|at| early.remove(at));
+            self.early = early;
+            match completion.map(|completion| completion.outcome) {
+                None => {}
+                Some(Outcome::Count(n)) => return Ok(n),
+                Some(outcome) => return Err(outcome.to_error()),
+            }
+        }
+    }
+
+    /// A descriptor of the process for what the table has at `index`.
+    fn install(&mut self, index: u32) -> io::Result<OwnedFd> {
+        let own = Token::new(Kind::Setup, Generation::default(), 0);
+        let entry = opcode::FixedFdInstall::new(types::Fixed(index), 0).build().user_data(own.raw());
+        let fd = self.perform_entry(&entry)?;
+        // SAFETY: the kernel made this descriptor just now, for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    }
+}
+
+impl Queue {
+    fn io(&self) -> &IoUring {
+        // SAFETY: valid until `drop`, and only ever borrowed shared.
+        unsafe { &*self.ring }
+    }
+
+    fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<()> {
+        // SAFETY: as in `push`.
+        let queued = unsafe { self.io().submission_shared() }.len() as u32;
+        let events = EnterFlags::GETEVENTS.bits();
+        let entered = match timeout {
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arg = types::SubmitArgs::new().timespec(&time);
+                let flags = events | EnterFlags::EXT_ARG.bits();
+                // SAFETY: `arg` and the time it points to live through the call, and the flag says what `arg` is.
+                unsafe { self.submitter.enter(queued, want, flags, Some(&arg)) }
+            }
+            // SAFETY: no argument.
+            None => unsafe { self.submitter.enter::<libc::sigset_t>(queued, want, events, None) },
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            // What was not taken stays in the queue, and goes with the next call. EBUSY: the completion queue is full,
+            // and is about to be emptied.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Places<squeue::Entry> for Queue {
+    fn push(&mut self, entry: squeue::Entry) -> Result<(), squeue::Entry> {
+        // SAFETY: no other `SubmissionQueue` is alive: each lives for one statement, on this thread.
+        let mut queue = unsafe { self.io().submission_shared() };
+        // SAFETY: what the entry points to stays valid until its final completion: the contract above.
+        unsafe { queue.push(&entry) }.map_err(|_| entry)
+    }
+
+    fn hand_over(&mut self) {
+        // What goes wrong goes wrong again in the next `wait`, which tells.
+        let _ = self.enter(0, Some(Duration::ZERO));
+    }
+}
+
+fn build(entries: u32, flavour: Flavour) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        // One bad entry does not hold back the rest of the batch.
+        .setup_submit_all()
+        // Take what the kernel allows rather than fail.
+        .setup_clamp()
+        // A turn completes more than it submits: multishot operations post many times.
+        .setup_cqsize(entries * 4);
+    match flavour {
+        // The kernel works for this ring only when this thread asks for completions, in the same call that waits: the
+        // largest gain there is (10.5 to 6.5 us per request). It needs the promise that one thread submits.
+        Flavour::Full | Flavour::Deferred => builder.setup_single_issuer().setup_defer_taskrun(),
+        // Next best: no interrupt of a running thread to do that work.
+        Flavour::Cooperative => builder.setup_coop_taskrun(),
+    };
+    if flavour == Flavour::Full {
+        // One indirection less; entries are used in order anyway.
+        builder.setup_no_sqarray();
+    }
+    // No SQPOLL: it takes a core of its own, and is 1.5 to 2 times worse without one.
+    builder.build(entries)
+}
+
+impl Ring for KernelRing {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn submit(&mut self, token: Token, submission: Submission, memory: &Memory) {
+        let entry = submission.prepare(token, memory);
+        if token.kind() != Some(Kind::Cancel) {
+            self.in_flight += 1;
+        }
+        self.backlog.submit(entry, &mut self.queue);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, _: &Memory, batch: &mut Vec<Completion>) -> io::Result<()> {
+        batch.append(&mut self.early);
+        self.backlog.advance(&mut self.queue);
+        let at_once = !batch.is_empty() || !self.backlog.is_empty() || timeout == Some(Duration::ZERO);
+        if at_once {
+            self.queue.enter(0, None)?;
+        } else {
+            self.queue.enter(1, timeout)?;
+        }
+        self.collect(batch);
+        Ok(())
+    }
+
+    fn perform(&mut self, submission: Submission, memory: &Memory) -> io::Result<u32> {
+        let own = Token::new(Kind::Setup, Generation::default(), 0);
+        self.perform_entry(&submission.prepare(own, memory))
+    }
+
+    fn kick(&mut self, memory: &Memory, token: Token) -> io::Result<Box<dyn Kick>> {
+        // SAFETY: no arguments but flags.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: made just now.
+        let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        self.eventfd = Some(Arc::clone(&eventfd));
+        self.submit(token, Submission::Watch { descriptor: fd }, memory);
+        Ok(Box::new(EventKick(eventfd)))
+    }
+
+    fn kicked(&mut self, completion: &Completion, memory: &Memory) {
+        let Some(eventfd) = &self.eventfd else { return };
+        let fd = eventfd.as_raw_fd();
+        let mut count = 0u64;
+        // SAFETY: reads eight bytes into `count`; the descriptor does not block.
+        unsafe { libc::read(fd, (&raw mut count).cast(), size_of::<u64>()) };
+        if !completion.more && completion.outcome != Outcome::Cancelled {
+            self.submit(completion.token, Submission::Watch { descriptor: fd }, memory);
+        }
+    }
+
+    fn address(&mut self, descriptor: Descriptor, side: Side) -> io::Result<Address> {
+        let installed;
+        let fd = match descriptor {
+            Descriptor::Plain(fd) => fd,
+            Descriptor::Direct(index) => {
+                installed = self.install(index)?;
+                installed.as_raw_fd()
+            }
+        };
+        // SAFETY: open: our own copy, or the worker's for as long as it asks about it.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let socket = SockRef::from(&fd);
+        let address = match side {
+            Side::Local => socket.local_addr(),
+            Side::Peer => socket.peer_addr(),
+        }?;
+        Ok(Address::from_sock_addr(&address))
+    }
+
+    fn in_flight(&self) -> u64 {
+        // What came early is still to be told.
+        self.in_flight + self.early.len() as u64
+    }
+}
+
+impl Drop for KernelRing {
+    fn drop(&mut self) {
+        // The registration is the thread's, and would keep the ring alive for as long as that lives.
+        let _ = self.queue.submitter.unregister_ring_fd();
+        // SAFETY: leaked in `new`, taken back once. `submitter`, which borrows from it, has no destructor and is not
+        // used any more.
+        drop(unsafe { Box::from_raw(self.queue.ring) });
+    }
+}
+
+/// Wakes the ring by the event descriptor that it watches.
+struct EventKick(Arc<OwnedFd>);
+
+impl Kick for EventKick {
+    fn kick(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes from `one`. It fails only when the counter is full, and then a kick is due anyway.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::worker::memory_for;
+
+    #[test]
+    fn a_ring_that_is_gone_is_registered_no_more() {
+        let memory = memory_for(&Config { receive_buffers: 8, ..Config::default() });
+        let abilities = Abilities {
+            direct: false,
+            bundle: false,
+            budget: false,
+            socket: false,
+            set_option: false,
+            bind_listen: false,
+        };
+        // A task may register sixteen.
+        for _ in 0..20 {
+            KernelRing::new(Shape { queue_entries: 32, table: 0, abilities }, &memory).expect("a small ring");
+        }
+        let mut ring = IoUring::new(2).expect("a small ring");
+        let (mut submitter, ..) = ring.split();
+        submitter.register_ring_fd().expect("a free place");
+        submitter.unregister_ring_fd().expect("it was registered");
+    }
+}

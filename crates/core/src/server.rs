@@ -1,0 +1,580 @@
+//! The server: listeners, workers, and the handle by which they are stopped.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::config::Config;
+use crate::error::ServeError;
+use crate::listener;
+use crate::operation::Memory;
+use crate::refusal::{Asked, Refusal, Surroundings};
+use crate::ring::Ring;
+use crate::ring::kernel::{KernelRing, Shape};
+use crate::ring::probe::Capabilities;
+use crate::service::Service;
+use crate::time::SystemClock;
+use crate::wake::Mailbox;
+use crate::worker::{Counters, Factory, Listening, Worker, memory_for};
+
+/// Descriptors that are not for connections: listeners, files, logs.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// The longest table of direct descriptors that the kernel makes; beyond it sockets are plain ones.
+const LONGEST_TABLE: u32 = 1 << 20;
+
+/// A server to be: what it listens on, and with how many workers.
+///
+/// ```no_run
+/// use campanile_core::{Flow, Input, Output, Server};
+///
+/// # fn main() -> Result<(), campanile_core::ServeError> {
+/// Server::new()
+///     .listen("127.0.0.1:7000")
+///     .serve(|| |input: &mut Input<'_>, output: &mut Output<'_>| {
+///         let n = input.len().min(output.room());
+///         output.write(input.consume(n)).expect("no longer than the room");
+///         Flow::More(1)
+///     })?
+///     .wait()
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Server {
+    addresses: Vec<Address>,
+    mistake: Option<ServeError>,
+    workers: Option<usize>,
+    pin: bool,
+    config: Config,
+}
+
+/// Makes a worker's factory of services, on that worker's thread.
+type MakeFactory = Arc<dyn Fn(WorkerId) -> Factory + Send + Sync>;
+
+/// The number of a worker: from zero, below the number of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(usize);
+
+impl WorkerId {
+    /// The number.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The number of a listener, in the order of the calls of [`Server::listen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(usize);
+
+impl ListenerId {
+    /// The number.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl Server {
+    /// A server that listens nowhere yet, with one worker per core it may use.
+    #[must_use]
+    pub fn new() -> Server {
+        Server::default()
+    }
+
+    /// Listens on a TCP or Unix address too: `127.0.0.1:8080`, `[::]:8080`, `unix:/run/app.sock`. Port 0 takes any free
+    /// port; [`ServerHandle::addresses`] tells which.
+    ///
+    /// Names are not looked up: `localhost:8080` is no address. A text that is none is reported when the server is
+    /// started.
+    #[must_use]
+    pub fn listen<A: TryInto<Address>>(mut self, address: A) -> Server
+    where
+        ServeError: From<A::Error>,
+    {
+        match address.try_into() {
+            Ok(address) => self.addresses.push(address),
+            Err(error) => self.mistake = self.mistake.or(Some(error.into())),
+        }
+        self
+    }
+
+    /// With so many workers, each a thread with a ring of its own, at least one; `None` for one per core.
+    #[must_use]
+    pub fn workers(mut self, workers: impl Into<Option<usize>>) -> Server {
+        self.workers = workers.into().map(|workers| workers.max(1));
+        self
+    }
+
+    /// Keeps each worker on a core of its own (sched_setaffinity(2)), by turns if they are more than the cores. Off by
+    /// default.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Server {
+        self.pin = pin;
+        self
+    }
+
+    /// With these bounds.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Server {
+        self.config = config;
+        self
+    }
+
+    /// Starts, and returns when it listens: every connection runs a service made by `make`, which is called on the
+    /// worker that accepted it, once for each connection.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on, or the kernel refuses a ring; nothing is left running then.
+    pub fn serve<S: Service + 'static>(
+        self,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Result<ServerHandle, ServeError> {
+        let make = Arc::new(make);
+        let factory: MakeFactory = Arc::new(move |_| {
+            let make = Arc::clone(&make);
+            Box::new(move |_| Box::new(make()))
+        });
+        self.start(&factory)
+    }
+
+    /// Starts: `state` is called once on each worker's thread, and what it returns is that worker's own; `make` makes
+    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub fn serve_with<T: 'static, S: Service + 'static>(
+        self,
+        state: impl Fn(WorkerId) -> T + Send + Sync + 'static,
+        make: impl Fn(&mut T, ListenerId) -> S + Send + Sync + 'static,
+    ) -> Result<ServerHandle, ServeError> {
+        let make = Arc::new(make);
+        let factory: MakeFactory = Arc::new(move |worker| {
+            let make = Arc::clone(&make);
+            let mut state = state(worker);
+            Box::new(move |listener| Box::new(make(&mut state, ListenerId(listener))))
+        });
+        self.start(&factory)
+    }
+
+    fn start(self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        if self.addresses.is_empty() {
+            return Err(ServeError::NoAddress);
+        }
+        let cores = cores();
+        let workers = self.workers.unwrap_or(cores.len());
+        let surroundings = Surroundings::read();
+        let capabilities =
+            Capabilities::probe().map_err(|error| refusal(&error, &self.config, &surroundings))?;
+        let (config, notices) = fit(self.config.checked()?, workers, &capabilities, &surroundings);
+        self.addresses.iter().try_for_each(listener::probe)?;
+
+        let (tell_end, ended) = mpsc::channel();
+        let mut handle = ServerHandle {
+            addresses: self.addresses,
+            unix_paths: Vec::new(),
+            running: Vec::new(),
+            ended: Mutex::new(ended),
+            notices,
+            capabilities: capabilities.clone(),
+        };
+        let shared = handle.open_shared(&config)?;
+        for worker in 0..workers {
+            // The first finds the ports that were left to the kernel, the others share them.
+            let started = Start {
+                id: WorkerId(worker),
+                core: self.pin.then(|| cores[worker % cores.len()]),
+                addresses: handle.addresses.clone(),
+                shared: shared.iter().map(|fd| fd.as_ref().map(OwnedFd::try_clone).transpose()).collect(),
+                config: config.clone(),
+                capabilities: capabilities.clone(),
+                surroundings: surroundings.clone(),
+                make: Arc::clone(make),
+            };
+            let end = End { id: WorkerId(worker), tell: tell_end.clone() };
+            // An error drops the handle, which stops those that run.
+            let (running, addresses, notices) = start_worker(started, end)?;
+            handle.running.push(running);
+            handle.addresses = addresses;
+            for notice in notices {
+                if !handle.notices.contains(&notice) {
+                    handle.notices.push(notice);
+                }
+            }
+        }
+        for notice in &handle.notices {
+            tracing::warn!("{notice}");
+        }
+        tracing::info!("{}", handle.summary());
+        Ok(handle)
+    }
+}
+
+/// The cores this process may run on.
+fn cores() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let cores: Vec<usize> = allowed.map_or_else(Vec::new, |set| {
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
+    });
+    if cores.is_empty() { vec![0] } else { cores }
+}
+
+fn refusal(error: &io::Error, config: &Config, surroundings: &Surroundings) -> ServeError {
+    let memory_kib = ring_kib(config.queue_entries);
+    let asked = Asked { memory_kib, descriptors: u64::from(config.max_connections) };
+    ServeError::Ring(Refusal::diagnose(error, asked, surroundings))
+}
+
+/// What the kernel counts against RLIMIT_MEMLOCK for one ring of that many entries, and its buffer ring, roughly.
+fn ring_kib(entries: u32) -> u64 {
+    u64::from(entries) * (64 + 4 * 16 + 4) / 1024 + 16
+}
+
+/// Shrinks what the machine does not allow, and says so.
+fn fit(
+    mut config: Config,
+    workers: usize,
+    capabilities: &Capabilities,
+    surroundings: &Surroundings,
+) -> (Config, Vec<String>) {
+    let mut notices = Vec::new();
+    config.bundles &= capabilities.bundle;
+    config.direct_descriptors &= capabilities.direct && capabilities.install;
+    config.direct_descriptors &= table_len(config.max_connections) <= LONGEST_TABLE;
+    let allowed = raise_descriptors();
+    // A table of direct descriptors is checked against the limit, each by itself; plain descriptors all count.
+    let share = if config.direct_descriptors { allowed } else { allowed / workers as u64 };
+    let room = share.saturating_sub(RESERVED_DESCRIPTORS).max(16);
+    let table = u64::from(table_len(config.max_connections));
+    if table > room {
+        let fitting = (room - room / 9).saturating_sub(8).max(8) as u32;
+        notices.push(format!(
+            "{} connections per worker do not fit into {allowed} descriptors; at most {fitting} are accepted at a time \
+             (raise `ulimit -n`, or LimitNOFILE= of the unit)",
+            config.max_connections
+        ));
+        config.max_connections = fitting;
+    }
+    if let Some(memlock_kib) = surroundings.limiting_memlock_kib() {
+        let asked = config.queue_entries;
+        while config.queue_entries > 32 && ring_kib(config.queue_entries) * workers as u64 > memlock_kib {
+            config.queue_entries /= 2;
+        }
+        if config.queue_entries < asked {
+            notices.push(format!(
+                "{workers} ring{} of {asked} entries cannot be had with {memlock_kib} KiB of locked memory; {} each \
+                 instead (raise `ulimit -l`, or LimitMEMLOCK= of the unit)",
+                if workers == 1 { "" } else { "s" },
+                config.queue_entries
+            ));
+        }
+    }
+    (config, notices)
+}
+
+/// Entries of the table of direct descriptors: more than connections, so that those accepted before the accept was
+/// paused find a place.
+fn table_len(max_connections: u32) -> u32 {
+    max_connections + max_connections / 8 + 8
+}
+
+/// Raises the soft limit of descriptors to the hard one; says what is allowed then.
+fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        // Refused only in odd places; then the soft limit is what there is.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX))
+}
+
+/// What a worker's thread is given.
+struct Start {
+    id: WorkerId,
+    core: Option<usize>,
+    addresses: Vec<Address>,
+    /// Listeners that all workers share: the Unix ones.
+    shared: io::Result<Vec<Option<OwnedFd>>>,
+    config: Config,
+    capabilities: Capabilities,
+    surroundings: Surroundings,
+    make: MakeFactory,
+}
+
+/// Tells that a worker's thread has come to its end, by itself or by a panic, when it is dropped.
+struct End {
+    id: WorkerId,
+    tell: mpsc::Sender<WorkerId>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = self.tell.send(self.id);
+    }
+}
+
+/// A worker that runs.
+#[derive(Debug)]
+struct Running {
+    mailbox: Arc<Mailbox>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// What a worker's thread has to tell: what it is reached by, where it listens, and what could not be as asked.
+type Started<T> = (T, Vec<Address>, Vec<String>);
+
+fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> {
+    let (report, started) = mpsc::channel();
+    let name = format!("campanile-{}", start.id.0);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let _end = end;
+        match prepare(start) {
+            Ok((mut worker, addresses, notices)) => {
+                let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
+                worker.run()
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+                Ok(())
+            }
+        }
+    });
+    let thread = thread.map_err(ServeError::Thread)?;
+    let started: Result<Started<Arc<Mailbox>>, ServeError> =
+        started.recv().unwrap_or(Err(ServeError::WorkerPanicked));
+    match started {
+        Ok((mailbox, addresses, notices)) => {
+            Ok((Running { mailbox, thread: Some(thread) }, addresses, notices))
+        }
+        Err(error) => {
+            let _ = thread.join();
+            Err(error)
+        }
+    }
+}
+
+/// Makes the worker, on its own thread: ring, memory, listeners.
+fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
+    if let Some(core) = start.core {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        rustix::thread::sched_setaffinity(None, &set).map_err(|error| ServeError::Thread(error.into()))?;
+    }
+    let config = start.config;
+    let mut memory = memory_for(&config);
+    let shape = Shape {
+        queue_entries: config.queue_entries,
+        table: table_len(config.max_connections),
+        abilities: start.capabilities.abilities(&config),
+    };
+    let ring = KernelRing::new(shape, &memory);
+    let mut ring = ring.map_err(|error| refusal(&error, &config, &start.surroundings))?;
+    let mut notices = Vec::new();
+    if ring.queue_entries() < config.queue_entries {
+        notices.push(format!(
+            "the kernel refused the memory for a ring of {} entries; it has {} (raise `ulimit -l`)",
+            config.queue_entries,
+            ring.queue_entries()
+        ));
+    }
+    let (listeners, addresses) =
+        open_listeners(&start.addresses, start.shared, &config, &mut ring, &mut memory)?;
+    let factory = (start.make)(start.id);
+    let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
+    let mut worker = worker.map_err(ServeError::RingBroke)?;
+    listeners.into_iter().for_each(|listener| worker.listen(Listening::owned(listener)));
+    Ok((worker, addresses, notices))
+}
+
+fn open_listeners(
+    addresses: &[Address],
+    shared: io::Result<Vec<Option<OwnedFd>>>,
+    config: &Config,
+    ring: &mut dyn Ring,
+    memory: &mut Memory,
+) -> Result<(Vec<OwnedFd>, Vec<Address>), ServeError> {
+    let mut listeners = Vec::new();
+    let mut bound = Vec::new();
+    for (address, shared) in addresses.iter().zip(shared.map_err(ServeError::Thread)?) {
+        let listener = match shared {
+            Some(shared) => shared,
+            None => listener::open_tcp(address, config, ring, memory)?,
+        };
+        let real = listener::bound_address(&listener);
+        bound.push(real.map_err(|error| ServeError::Listen { address: address.clone(), error })?);
+        listeners.push(listener);
+    }
+    Ok((listeners, bound))
+}
+
+/// A server that runs. Dropping it stops it, as [`stop`](Self::stop) does, and waits until it has ended.
+#[derive(Debug)]
+pub struct ServerHandle {
+    addresses: Vec<Address>,
+    unix_paths: Vec<PathBuf>,
+    running: Vec<Running>,
+    /// Which worker has ended, as they do.
+    ended: Mutex<mpsc::Receiver<WorkerId>>,
+    notices: Vec<String>,
+    capabilities: Capabilities,
+}
+
+impl ServerHandle {
+    /// The addresses it listens on, in the order of the calls of [`Server::listen`], with the ports the kernel chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// What could not be as configured, and what was done instead; mostly nothing.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// What the kernel can do, as it was found by trying.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// A sentence on what runs where.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let workers = self.running.len();
+        let s = if workers == 1 { "" } else { "s" };
+        let summary = format!("listening on {} with {workers} worker{s} on io_uring", addresses.join(", "));
+        self.notices.iter().fold(summary, |summary, notice| format!("{summary}\nnote: {notice}"))
+    }
+
+    /// What each worker has counted so far; empty for one that has ended.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counters> {
+        let ask = |running: &Running| {
+            let (reply, counters) = mpsc::channel();
+            running.mailbox.post(|letters| letters.counts.push(reply));
+            // One that has ended does not answer any more; one that does not answer for so long is stuck.
+            (0..100).find_map(|_| match counters.recv_timeout(Duration::from_millis(50)) {
+                Ok(counted) => Some(Some(counted)),
+                Err(_) => running.thread.as_ref().is_none_or(JoinHandle::is_finished).then_some(None),
+            })?
+        };
+        self.running.iter().filter_map(ask).collect()
+    }
+
+    /// Something that stops this server, for a signal handler or another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper { mailboxes: self.running.iter().map(|running| Arc::clone(&running.mailbox)).collect() }
+    }
+
+    /// Closes everything now: services are told [`Reason::ServerStopped`](crate::Reason), and nothing more is sent.
+    /// Does not wait for it; [`wait`](Self::wait) does.
+    pub fn stop(&self) {
+        self.stopper().stop();
+    }
+
+    /// Stops accepting and tells every service to finish ([`Event::Drain`](crate::Event)); what is not finished after
+    /// [`Config::drain_time`] is closed. A client that keeps its end open after the service finished is waited for as
+    /// long as [`Config::linger_time`]. Does not wait for it; [`wait`](Self::wait) does.
+    pub fn drain(&self) {
+        self.stopper().drain();
+    }
+
+    /// Waits until the server has ended, because it was stopped or because it broke.
+    ///
+    /// # Errors
+    /// When a worker ended by itself; the others are stopped then.
+    pub fn wait(mut self) -> Result<(), ServeError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), ServeError> {
+        let mut result = Ok(());
+        while self.running.iter().any(|running| running.thread.is_some()) {
+            // Whoever ends first is heard first: the others are not to run on without it.
+            let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(WorkerId(at)) = ended else { break };
+            let Some(thread) = self.running.get_mut(at).and_then(|running| running.thread.take()) else {
+                continue;
+            };
+            let ended = match thread.join() {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(ServeError::RingBroke(error)),
+                Err(_) => Err(ServeError::WorkerPanicked),
+            };
+            if ended.is_err() {
+                self.stop();
+            }
+            result = result.and(ended);
+        }
+        for path in self.unix_paths.drain(..) {
+            // Ours, and nobody listens on it any more.
+            let _ = std::fs::remove_file(path);
+        }
+        result
+    }
+
+    /// Opens the listeners that workers share.
+    fn open_shared(&mut self, config: &Config) -> Result<Vec<Option<OwnedFd>>, ServeError> {
+        let mut shared = Vec::new();
+        for address in &self.addresses {
+            shared.push(match address.path() {
+                None => None,
+                Some(path) => {
+                    let listener = listener::open_unix(path, config)?;
+                    self.unix_paths.push(path.to_path_buf());
+                    Some(listener)
+                }
+            });
+        }
+        Ok(shared)
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.stop();
+        // Whoever drops a handle does not want to know how it ended.
+        let _ = self.join();
+    }
+}
+
+/// Stops a server from anywhere. Harmless when it has ended.
+#[derive(Clone)]
+pub struct Stopper {
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl Stopper {
+    /// As [`ServerHandle::stop`].
+    pub fn stop(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.stop = true));
+    }
+
+    /// As [`ServerHandle::drain`].
+    pub fn drain(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.drain = true));
+    }
+}
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopper").field("workers", &self.mailboxes.len()).finish()
+    }
+}

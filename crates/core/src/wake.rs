@@ -1,0 +1,160 @@
+//! Wakers and the mailbox: how other threads reach a worker.
+//!
+//! A wake carries no data. Whoever wakes puts a letter into the worker's mailbox and, if no kick is on its way
+//! already, kicks the ring awake; the worker's request path never looks at any of it. The order on both sides is what
+//! makes a wake impossible to lose: the waker puts the letter in *before* it looks at the flag, the worker clears the
+//! flag *before* it takes the letters out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::desk::Handle;
+
+/// Gets a ring out of its wait, from any thread.
+pub(crate) trait Kick: Send + Sync {
+    fn kick(&self);
+}
+
+/// What other threads want of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    /// Connections to wake, each once.
+    pub(crate) wakes: BTreeSet<Handle>,
+    /// Stop accepting and tell every service to finish.
+    pub(crate) drain: bool,
+    /// Close everything and end.
+    pub(crate) stop: bool,
+    /// Who wants to know what was counted.
+    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::worker::Counters>>,
+}
+
+/// A worker's mailbox.
+pub(crate) struct Mailbox {
+    letters: Mutex<Letters>,
+    /// A kick is on its way that the worker has not answered yet.
+    kicked: AtomicBool,
+    kick: Box<dyn Kick>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(kick: Box<dyn Kick>) -> Mailbox {
+        Mailbox { letters: Mutex::default(), kicked: AtomicBool::new(false), kick }
+    }
+
+    /// Puts something in, and gets the worker to look.
+    pub(crate) fn post(&self, write: impl FnOnce(&mut Letters)) {
+        write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));
+        if !self.kicked.swap(true, Ordering::AcqRel) {
+            self.kick.kick();
+        }
+    }
+
+    /// Takes everything out: what the worker does when it was kicked.
+    pub(crate) fn collect(&self) -> Letters {
+        self.kicked.store(false, Ordering::Release);
+        // The store above must not sink below the lock's release, and it cannot: unlocking is a release.
+        std::mem::take(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("kicked", &self.kicked).finish_non_exhaustive()
+    }
+}
+
+/// Brings [`Event::Wake`](crate::Event::Wake) to one connection, from any thread.
+///
+/// Any number of wakes before the service is called are one event. Waking a connection that is over does nothing.
+/// Converts into a [`std::task::Waker`].
+#[derive(Debug, Clone)]
+pub struct Waker {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) handle: Handle,
+}
+
+impl Waker {
+    /// Wakes the connection.
+    pub fn wake(&self) {
+        self.mailbox.post(|letters| {
+            letters.wakes.insert(self.handle);
+        });
+    }
+}
+
+impl std::task::Wake for Waker {
+    fn wake(self: Arc<Self>) {
+        Waker::wake(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        Waker::wake(self);
+    }
+}
+
+impl From<Waker> for std::task::Waker {
+    fn from(waker: Waker) -> std::task::Waker {
+        std::task::Waker::from(Arc::new(waker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, AtomicU64};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::token::Generation;
+
+    /// Counts kicks, as an eventfd does.
+    #[derive(Default)]
+    struct Kicks(AtomicU64);
+
+    impl Kick for Arc<Kicks> {
+        fn kick(&self) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Letters come in pairs, the second while the first is being collected. Then nothing comes until both are there,
+    /// so that no later kick brings a letter along that was lost.
+    #[test]
+    fn no_letter_is_lost_between_threads() {
+        const PAIRS: u32 = if cfg!(miri) { 20 } else { 50_000 };
+        let kicks = Arc::new(Kicks::default());
+        let mailbox = Mailbox::new(Box::new(Arc::clone(&kicks)));
+        let (received, lost) = (AtomicU32::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for pair in 0..PAIRS {
+                    for slot in [2 * pair, 2 * pair + 1] {
+                        mailbox.post(|letters| {
+                            letters.wakes.insert(Handle { slot, generation: Generation::default() });
+                        });
+                        (0..pair % 200).for_each(|_| std::hint::spin_loop());
+                    }
+                    while received.load(Ordering::Acquire) < 2 * pair + 2 {
+                        if lost.load(Ordering::Acquire) {
+                            return;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut since = Instant::now();
+            while received.load(Ordering::Acquire) < 2 * PAIRS {
+                if kicks.0.swap(0, Ordering::AcqRel) > 0 {
+                    received.fetch_add(mailbox.collect().wakes.len() as u32, Ordering::AcqRel);
+                    since = Instant::now();
+                } else if since.elapsed() > Duration::from_secs(5) {
+                    return lost.store(true, Ordering::Release);
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert!(!lost.into_inner(), "a letter waits, and nobody was kicked");
+    }
+}

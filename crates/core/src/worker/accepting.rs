@@ -1,0 +1,190 @@
+//! Accepting: arming, pausing near the limit, and closing what nobody wants.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::connection::Connection;
+use crate::guard::guard;
+use crate::operation::{Completion, Descriptor, Outcome, Submission};
+use crate::ring::Ring;
+use crate::time::Time;
+use crate::token::{Generation, Kind, Token};
+
+use super::{State, Worker};
+
+/// How long to wait after the kernel had no descriptor or memory for a connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// A listener as its worker sees it.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    descriptor: Descriptor,
+    /// Ours to close, if it is a real one.
+    owned: Option<OwnedFd>,
+    armed: Armed,
+    retry_at: Option<Time>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Armed {
+    No,
+    Yes { cancelled: bool },
+}
+
+impl Listening {
+    pub(crate) fn owned(listener: OwnedFd) -> Listening {
+        let descriptor = Descriptor::Plain(listener.as_raw_fd());
+        Listening { owned: Some(listener), ..Listening::at(descriptor) }
+    }
+
+    /// A listener that only the ring knows.
+    pub(crate) fn at(descriptor: Descriptor) -> Listening {
+        Listening { descriptor, owned: None, armed: Armed::No, retry_at: None }
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Begins to accept.
+    pub(crate) fn listen(&mut self, listening: Listening) {
+        self.listening.push(listening);
+        self.arm_accept(self.listening.len() - 1);
+    }
+
+    fn arm_accept(&mut self, index: usize) {
+        let full = self.is_full();
+        let listening = &mut self.listening[index];
+        if self.state != State::Running
+            || full
+            || listening.armed != Armed::No
+            || listening.retry_at.is_some()
+        {
+            return;
+        }
+        listening.armed = Armed::Yes { cancelled: false };
+        let listener = listening.descriptor;
+        self.counters.accepts_armed += 1;
+        let direct = self.limits.abilities.direct;
+        self.submit(Kind::Accept, index as u32, Submission::Accept { listener, direct });
+    }
+
+    fn is_full(&self) -> bool {
+        self.live >= self.config.max_connections
+    }
+
+    /// A slot is free: whoever had stopped accepting goes on.
+    pub(super) fn accept_again(&mut self) {
+        if self.live + 1 == self.config.max_connections {
+            for index in 0..self.listening.len() {
+                self.arm_accept(index);
+                self.close_listener(index);
+            }
+        }
+    }
+
+    pub(super) fn accepted(&mut self, completion: &Completion) {
+        let index = completion.token.slot() as usize;
+        let Some(listening) = self.listening.get_mut(index) else {
+            return self.counters.nonsense += 1;
+        };
+        if !completion.more {
+            listening.armed = Armed::No;
+        }
+        match completion.outcome {
+            Outcome::Count(socket) => {
+                let direct = self.limits.abilities.direct;
+                let socket =
+                    if direct { Descriptor::Direct(socket) } else { Descriptor::Plain(socket as i32) };
+                self.welcome(index, socket);
+            }
+            Outcome::Cancelled | Outcome::Retry | Outcome::PeerGone(_) => {}
+            // No descriptors, no memory: the kernel will not have more of them in the next microsecond.
+            Outcome::NoBuffers | Outcome::Failed(_) => {
+                self.counters.accepts_failed += 1;
+                listening.retry_at = Some(self.desk.now + ACCEPT_AGAIN);
+            }
+        }
+        if self.is_full() {
+            self.pause_accepting();
+        }
+        self.arm_accept(index);
+        self.close_listener(index);
+    }
+
+    fn welcome(&mut self, listener: usize, socket: Descriptor) {
+        // The cancellation of the accept is on its way; what it did not catch is served all the same, as long as
+        // there is somewhere to put it.
+        if let State::Stopping { .. } = self.state {
+            return self.close_stray(socket);
+        }
+        self.counters.accepted += 1;
+        let Some(service) = guard(|| (self.factory)(listener)) else {
+            self.desk.panicked += 1;
+            return self.close_stray(socket);
+        };
+        let name = self.settle(|name| Connection::accepted(name, socket, service));
+        self.with_connection(name, Connection::handle_accept);
+        if let State::Draining { .. } = self.state {
+            self.undrained.push(name);
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        for index in 0..self.listening.len() {
+            if self.listening[index].armed == (Armed::Yes { cancelled: false }) {
+                self.listening[index].armed = Armed::Yes { cancelled: true };
+                let target = Token::new(Kind::Accept, Generation::default(), index as u32);
+                self.submit(Kind::Cancel, 0, Submission::Cancel { target });
+            }
+        }
+    }
+
+    /// Stops for good. Each listener is closed once its accept is cancelled.
+    pub(super) fn stop_accepting(&mut self) {
+        self.listening.iter_mut().for_each(|listening| listening.retry_at = None);
+        self.pause_accepting();
+        (0..self.listening.len()).for_each(|index| self.close_listener(index));
+    }
+
+    /// Closes a listener that accepts no more. Closing resets whoever waits in its queue, so a worker that drains
+    /// takes them out first; if it has as many connections as it may have, it goes on when one of them is over.
+    fn close_listener(&mut self, index: usize) {
+        let listening = &mut self.listening[index];
+        if self.state == State::Running || listening.armed != Armed::No {
+            return;
+        }
+        let Some(listener) = listening.owned.take().map(Socket::from) else { return };
+        if matches!(self.state, State::Stopping { .. }) || listener.set_nonblocking(true).is_err() {
+            return;
+        }
+        while !self.is_full() {
+            match listener.accept() {
+                Ok((socket, _)) => self.welcome(index, Descriptor::Plain(socket.into_raw_fd())),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(_) => return,
+            }
+        }
+        self.listening[index].owned = Some(listener.into());
+    }
+
+    /// Whether somebody may still come in: an accept is not cancelled yet, or a queue not empty.
+    pub(super) fn is_accepting(&self) -> bool {
+        self.listening.iter().any(|listening| listening.armed != Armed::No || listening.owned.is_some())
+    }
+
+    pub(super) fn accept_retry_at(&self) -> Option<Time> {
+        self.listening.iter().filter_map(|listening| listening.retry_at).min()
+    }
+
+    pub(super) fn retry_accept(&mut self) {
+        for index in 0..self.listening.len() {
+            if self.listening[index].retry_at.is_some_and(|at| at <= self.desk.now) {
+                self.listening[index].retry_at = None;
+                self.arm_accept(index);
+            }
+        }
+    }
+}

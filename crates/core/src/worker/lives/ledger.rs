@@ -1,0 +1,113 @@
+//! The ledger: what services wrote down, for the peers to be compared with.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use crate::ring::simulated::random::mix;
+use crate::service::Reason;
+use crate::time::Time;
+use crate::wake::Waker;
+
+/// The number of a client; its bytes are keyed by it.
+pub(super) type ClientId = usize;
+
+/// One book for all services and peers of a life.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger(Rc<RefCell<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    closed: Vec<(ClientId, Reason)>,
+    excuses: Vec<(ClientId, &'static str)>,
+    violations: Vec<String>,
+    services: usize,
+    /// Wakers that other threads hold, and when these are going to use them.
+    wakers: Arc<Mutex<Vec<(Time, Waker)>>>,
+}
+
+impl Ledger {
+    pub(super) fn closed(&self, client: ClientId, reason: Reason) {
+        self.0.borrow_mut().closed.push((client, reason));
+    }
+
+    /// Why a connection is over, as its services were told.
+    pub(super) fn reasons(&self, client: ClientId) -> Vec<Reason> {
+        self.0.borrow().closed.iter().filter(|(id, _)| *id == client).map(|(_, reason)| *reason).collect()
+    }
+
+    /// A service could not do its work, for a reason that is not the worker's fault.
+    pub(super) fn excuse(&self, client: ClientId, why: &'static str) {
+        self.0.borrow_mut().excuses.push((client, why));
+    }
+
+    pub(super) fn is_excused(&self, client: ClientId) -> bool {
+        self.0.borrow().excuses.iter().any(|(id, _)| *id == client)
+    }
+
+    pub(super) fn violated(&self, rule: String) {
+        self.0.borrow_mut().violations.push(rule);
+    }
+
+    pub(super) fn check(&self, holds: bool, rule: impl FnOnce() -> String) {
+        if !holds {
+            self.violated(rule());
+        }
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.0.borrow().violations.clone()
+    }
+
+    pub(super) fn service_born(&self) {
+        self.0.borrow_mut().services += 1;
+    }
+
+    pub(super) fn service_died(&self) {
+        self.0.borrow_mut().services -= 1;
+    }
+
+    pub(super) fn services(&self) -> usize {
+        self.0.borrow().services
+    }
+
+    pub(super) fn wake_at(&self, at: Time, waker: Waker) {
+        self.0.borrow().wakers.lock().expect("one thread").push((at, waker));
+    }
+
+    /// Wakes whoever is due, and says when the next is.
+    pub(super) fn wake_due(&self, now: Time) -> Option<Time> {
+        let wakers = Arc::clone(&self.0.borrow().wakers);
+        let mut wakers = wakers.lock().expect("one thread");
+        let due: Vec<Waker> = wakers.extract_if(.., |(at, _)| *at <= now).map(|(_, waker)| waker).collect();
+        due.iter().for_each(Waker::wake);
+        wakers.iter().map(|(at, _)| *at).min()
+    }
+}
+
+/// Byte `at` of the stream of client `id`: nobody else's.
+pub(super) fn keyed(id: ClientId, at: usize) -> u8 {
+    word(id, at / 8)[at % 8]
+}
+
+fn word(id: ClientId, index: usize) -> [u8; 8] {
+    mix(((id as u64) << 32 ^ index as u64).wrapping_add(0x5eed)).to_le_bytes()
+}
+
+pub(super) fn keyed_range(id: ClientId, range: Range<usize>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(range.len() + 16);
+    (range.start / 8..range.end.div_ceil(8)).for_each(|index| bytes.extend(word(id, index)));
+    bytes.drain(..range.start % 8);
+    bytes.truncate(range.len());
+    bytes
+}
+
+/// Where `bytes`, which ought to be those from `at` on, are not.
+pub(super) fn first_foreign(id: ClientId, at: usize, bytes: &[u8]) -> Option<usize> {
+    let expected = keyed_range(id, at..at + bytes.len());
+    if expected == bytes {
+        return None;
+    }
+    bytes.iter().zip(expected).position(|(&byte, expected)| byte != expected)
+}
