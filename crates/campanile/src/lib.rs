@@ -1,0 +1,53 @@
+//! Campanile is a server framework for Linux that is driven by completions: it hands io_uring the operation and is told
+//! when it is done.
+//!
+//! A server is a [`Server`] with a [`Service`] per connection. A service is a closure over bytes in and bytes out, a
+//! codec and a handler of its frames ([`framed`]), a handler of HTTP requests ([`http::service`]), or a type of your
+//! own.
+//!
+//! ```no_run
+//! use campanile::{Lines, Server, framed};
+//!
+//! fn main() -> Result<(), campanile::ServeError> {
+//!     Server::new()
+//!         .listen("127.0.0.1:7000")
+//!         .serve(|| framed(Lines::new(1024), |line, reply| reply.write_line(line.to_ascii_uppercase())))?
+//!         .wait()
+//! }
+//! ```
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | start and stop a server | [`Server`], [`ServerHandle`], [`Config`] |
+//! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
+//! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
+//! | serve HTTP | [`http`] |
+//! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
+//! | pass bytes from one connection to another | [`channel`] |
+//! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
+
+mod framed;
+pub mod http;
+mod reply;
+
+pub use campanile_core::{
+    Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
+    Counters, Event, File, FileStat, Flow, Handle, Holder, Inner, Input, Layer, ListenerId, Nested, OpenFile,
+    Output, Reason, Receiver, Refusal, Sender, ServeError, Server, ServerHandle, Service, Stopper, Ticket,
+    Time, Waker, WorkerId, channel, on_open,
+};
+/// Framing without I/O: the codecs themselves.
+pub use campanile_protocol as protocol;
+pub use campanile_protocol::{
+    ByteOrder, Codec, Decoded, EncodeError, Encoder, Full, LengthDelimited, LengthWidth, LineError, Lines,
+    Sink, Terminator,
+};
+pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
+pub use reply::Reply;
+
+/// The examples of the README, compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
