@@ -1,0 +1,22 @@
+//! What developers of this workspace run, beyond what cargo does by itself.
+
+mod mutate;
+mod mutations;
+
+use std::process::ExitCode;
+
+#[allow(clippy::print_stdout)]
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("mutate") => mutate::run(&arguments.collect::<Vec<_>>()),
+        _ => {
+            println!(
+                "cargo xtask mutate [WORD...]   apply each mutation (that has one of the words in its name) to a copy\n\
+                 {:31}of the tree, and show that the simulated lives catch it",
+                ""
+            );
+            ExitCode::FAILURE
+        }
+    }
+}

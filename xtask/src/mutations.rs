@@ -1,0 +1,333 @@
+//! The mutations: for every hazard one line whose loss brings it back.
+
+/// One edit of the source that must not go unnoticed.
+pub(crate) struct Mutation {
+    pub(crate) name: &'static str,
+    /// The hazard it brings back.
+    pub(crate) hazard: &'static str,
+    pub(crate) file: &'static str,
+    /// What is there, exactly once.
+    pub(crate) old: &'static str,
+    pub(crate) new: &'static str,
+}
+
+const DROPPED: &str = "an operation dropped while the kernel may still write";
+const REFUSED: &str = "submit fails after the entry was pushed";
+const IN_FLIGHT: &str = "ring dropped with operations in flight";
+const BUFFERS: &str = "buffer returned twice, never, or before it was parsed";
+const NO_BUFFERS: &str = "ENOBUFS ends a multishot receive; arming again at once spins";
+const REUSED: &str = "descriptor or slot used again while an operation is pending";
+const UNOWNED: &str = "a descriptor that nobody owns";
+const CANCEL: &str = "cancel races";
+const ENDED: &str = "a multishot that ends silently";
+const EMFILE: &str = "EMFILE on accept";
+const SHORT: &str = "a send shorter than asked";
+const NONSENSE: &str = "a completion that makes no sense";
+const WAKE: &str = "a wake between check and park";
+const STALL: &str = "a connection that is forgotten";
+
+pub(crate) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "free the slot while a send is in flight",
+        hazard: DROPPED,
+        file: "crates/core/src/connection/closing.rs",
+        old: "            && self.sending == Sending::Idle\n            && !matches!",
+        new: "            && !matches!",
+    },
+    Mutation {
+        name: "free the slot while a receive is in flight",
+        hazard: DROPPED,
+        file: "crates/core/src/connection/closing.rs",
+        old: "            && !matches!(self.receive, Receive::Armed { .. } | Receive::Once(_))",
+        new: "",
+    },
+    Mutation {
+        name: "release what is being sent when the connection ends",
+        hazard: DROPPED,
+        file: "crates/core/src/connection/closing.rs",
+        old: "        if self.sending == Sending::Idle {\n            self.outgoing.discard(env.sends);",
+        new: "        if true {\n            self.outgoing.discard(env.sends);",
+    },
+    Mutation {
+        name: "release the private buffer while the kernel receives into it",
+        hazard: DROPPED,
+        file: "crates/core/src/worker.rs",
+        old: "        self.ring.submit(token, submission, &self.memory);\n        true",
+        new: "        self.ring.submit(token, submission, &self.memory);\n        false",
+    },
+    Mutation {
+        name: "land a scatter list before its send is done",
+        hazard: DROPPED,
+        file: "crates/core/src/connection/sending.rs",
+        old: "                list = Some(index);",
+        new: "                drop(memory.flights.land(index));",
+    },
+    Mutation {
+        name: "release a send buffer with ranges of it still queued",
+        hazard: DROPPED,
+        file: "crates/core/src/output.rs",
+        old: "                Some(last) => *last = true,",
+        new: "                Some(_) => pool.release(tail.buffer),",
+    },
+    Mutation {
+        name: "lose an operation when the queue is full",
+        hazard: REFUSED,
+        file: "crates/core/src/ring/backlog.rs",
+        old: "            self.0.push_back(entry);",
+        new: "            drop(entry);",
+    },
+    Mutation {
+        name: "lose an operation when the backlog finds no place",
+        hazard: REFUSED,
+        file: "crates/core/src/ring/backlog.rs",
+        old: "                return self.0.push_front(entry);",
+        new: "                return drop(entry);",
+    },
+    Mutation {
+        name: "shuffle the backlog",
+        hazard: REFUSED,
+        file: "crates/core/src/ring/backlog.rs",
+        old: "                return self.0.push_front(entry);",
+        new: "                return self.0.push_back(entry);",
+    },
+    Mutation {
+        name: "drop a worker without draining its ring",
+        hazard: IN_FLIGHT,
+        file: "crates/core/src/worker.rs",
+        old: "        while self.ring.in_flight() > 0 {",
+        new: "        while false {",
+    },
+    Mutation {
+        name: "return a buffer twice",
+        hazard: BUFFERS,
+        file: "crates/core/src/buffer_ring.rs",
+        old: "        self.ring.recycle(self.id);\n",
+        new: "        self.ring.recycle(self.id);\n        self.ring.recycle(self.id);\n",
+    },
+    Mutation {
+        name: "return a buffer that is kept",
+        hazard: BUFFERS,
+        file: "crates/core/src/buffer_ring.rs",
+        old: "        if self.ring.keeps[id].get() > 0 {",
+        new: "        if false {",
+    },
+    Mutation {
+        name: "drop the buffer of a completion that nobody wants any more",
+        hazard: BUFFERS,
+        file: "crates/core/src/connection.rs",
+        old: "            _ => self.discard(piece.len() as u64),\n",
+        new: "            _ => std::mem::forget(piece),\n",
+    },
+    Mutation {
+        name: "forget to welcome kept buffers home",
+        hazard: BUFFERS,
+        file: "crates/core/src/worker.rs",
+        old: "        self.memory.buffers.welcome_home();\n",
+        new: "",
+    },
+    Mutation {
+        name: "forget a failed receive's buffer",
+        hazard: BUFFERS,
+        file: "crates/core/src/worker.rs",
+        old: "        (_, Some(buffer)) => buffers.take(buffer, 0).map(|_| None),\n",
+        new: "",
+    },
+    Mutation {
+        name: "take bundles by number, not by place in the ring",
+        hazard: BUFFERS,
+        file: "crates/core/src/buffer_ring.rs",
+        old: "        self.at[usize::from(position & (self.count - 1))].get()",
+        new: "        position & (self.count - 1)",
+    },
+    Mutation {
+        name: "arm again at once after ENOBUFS",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/connection.rs",
+        old: "                self.receive = Receive::Starved;",
+        new: "                self.receive = Receive::Idle;",
+    },
+    Mutation {
+        name: "forget a starved connection",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/connection.rs",
+        old: "                env.starved.push_back(self.handle);\n",
+        new: "",
+    },
+    Mutation {
+        name: "skip the generation check",
+        hazard: REUSED,
+        file: "crates/core/src/worker.rs",
+        old: "    if slot.generation != token.generation() {",
+        new: "    if false {",
+    },
+    Mutation {
+        name: "give a slot again under the same generation",
+        hazard: REUSED,
+        file: "crates/core/src/worker.rs",
+        old: "        slot.generation = slot.generation.next();\n",
+        new: "",
+    },
+    Mutation {
+        name: "close during a shutdown",
+        hazard: REUSED,
+        file: "crates/core/src/connection/closing.rs",
+        old: "        if self.shut == Shut::InFlight || ending.close",
+        new: "        if ending.close",
+    },
+    Mutation {
+        name: "close twice",
+        hazard: REUSED,
+        file: "crates/core/src/connection/closing.rs",
+        old: "            ending.close = Close::Done;\n",
+        new: "            ending.close = Close::NotYet;\n",
+    },
+    Mutation {
+        name: "forget to close what was accepted after the cancellation",
+        hazard: UNOWNED,
+        file: "crates/core/src/worker/accepting.rs",
+        old: "        if let State::Stopping { .. } = self.state {\n            return self.close_stray(socket);",
+        new: "        if let State::Stopping { .. } = self.state {\n            return;",
+    },
+    Mutation {
+        name: "forget to close a file whose asker is gone",
+        hazard: UNOWNED,
+        file: "crates/core/src/errand.rs",
+        old: "        self.local.close(Descriptor::Plain(self.descriptor));\n",
+        new: "",
+    },
+    Mutation {
+        name: "take a cancelled send with progress for none",
+        hazard: CANCEL,
+        file: "crates/core/src/connection/sending.rs",
+        old: "            Outcome::Count(0) | Outcome::Cancelled if cancelled",
+        new: "            Outcome::Count(_) | Outcome::Cancelled if cancelled",
+    },
+    Mutation {
+        name: "never cancel a stalled send",
+        hazard: CANCEL,
+        file: "crates/core/src/connection/sending.rs",
+        old: "            self.sending = Sending::Stalled { load };\n",
+        new: "",
+    },
+    Mutation {
+        name: "forget to cancel the receive when closing",
+        hazard: CANCEL,
+        file: "crates/core/src/connection/closing.rs",
+        old: "            self.receive = Receive::Armed { cancelled: true };\n            return Some(",
+        new: "            self.receive = Receive::Armed { cancelled: true };\n            let _ = Some(",
+    },
+    Mutation {
+        name: "ignore that a receive has ended",
+        hazard: ENDED,
+        file: "crates/core/src/connection.rs",
+        old: "        if !more {\n            self.receive = Receive::Idle;",
+        new: "        if false {\n            self.receive = Receive::Idle;",
+    },
+    Mutation {
+        name: "ignore that an accept has ended",
+        hazard: ENDED,
+        file: "crates/core/src/worker/accepting.rs",
+        old: "        if !completion.more {\n            listening.armed = Armed::No;",
+        new: "        if false {\n            listening.armed = Armed::No;",
+    },
+    Mutation {
+        name: "arm again at once after EMFILE",
+        hazard: EMFILE,
+        file: "crates/core/src/worker/accepting.rs",
+        old: "                listening.retry_at = Some(self.desk.now + ACCEPT_AGAIN);\n",
+        new: "",
+    },
+    Mutation {
+        name: "never accept again after EMFILE",
+        hazard: EMFILE,
+        file: "crates/core/src/worker/accepting.rs",
+        old: "                self.listening[index].retry_at = None;\n                self.arm_accept(index);",
+        new: "                self.listening[index].retry_at = None;",
+    },
+    Mutation {
+        name: "believe that a short send took all",
+        hazard: SHORT,
+        file: "crates/core/src/connection/sending.rs",
+        old: "                self.outgoing.sent(n as usize, env.sends);",
+        new: "                self.outgoing.sent(load.len, env.sends);",
+    },
+    Mutation {
+        name: "lose handed over bytes after a short send",
+        hazard: SHORT,
+        file: "crates/core/src/output.rs",
+        old: "            if segment.len() > 0 {\n                return;",
+        new: "            if segment.len() > 0 && taken == 0 {\n                return;",
+    },
+    Mutation {
+        name: "believe an impossible count of a send",
+        hazard: NONSENSE,
+        file: "crates/core/src/connection/sending.rs",
+        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        new: "",
+    },
+    Mutation {
+        name: "believe an impossible count of a private receive",
+        hazard: NONSENSE,
+        file: "crates/core/src/connection.rs",
+        old: "            Outcome::Count(n) if n > ONCE_LEN => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        new: "",
+    },
+    Mutation {
+        name: "take a buffer that the kernel does not have",
+        hazard: NONSENSE,
+        file: "crates/core/src/buffer_ring.rs",
+        old: "        if usize::from(id) >= self.owners.len() || buffers > u32::from(self.count) {",
+        new: "        if buffers > u32::from(self.count) {",
+    },
+    Mutation {
+        name: "allow one kick and never another",
+        hazard: WAKE,
+        file: "crates/core/src/wake.rs",
+        old: "        self.kicked.store(false, Ordering::Release);\n",
+        new: "",
+    },
+    // The moments in which these two lose a wake are too short to be met without a pause.
+    Mutation {
+        name: "clear the flag after the letters were taken",
+        hazard: WAKE,
+        file: "crates/core/src/wake.rs",
+        old: "        self.kicked.store(false, Ordering::Release);\n        \
+              // The store above must not sink below the lock's release, and it cannot: \
+              unlocking is a release.\n        \
+              std::mem::take(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner))",
+        new: "        let letters =\n            \
+              std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner));\n        \
+              std::thread::yield_now();\n        self.kicked.store(false, Ordering::Release);\n        letters",
+    },
+    Mutation {
+        name: "kick before the letter is in the box",
+        hazard: WAKE,
+        file: "crates/core/src/wake.rs",
+        old: "        write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));\n        \
+              if !self.kicked.swap(true, Ordering::AcqRel) {\n            self.kick.kick();\n        }\n",
+        new: "        if !self.kicked.swap(true, Ordering::AcqRel) {\n            \
+              self.kick.kick();\n        }\n        std::thread::yield_now();\n        \
+              write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));\n",
+    },
+    Mutation {
+        name: "forget who waits for a send buffer",
+        hazard: STALL,
+        file: "crates/core/src/connection/calling.rs",
+        old: "        env.hungry.push_back(name);\n",
+        new: "",
+    },
+    Mutation {
+        name: "forget that room came",
+        hazard: STALL,
+        file: "crates/core/src/connection/sending.rs",
+        old: "                self.agenda.room_came();\n",
+        new: "",
+    },
+    Mutation {
+        name: "close although the peer is still sending",
+        hazard: "closing with unread input resets the connection",
+        file: "crates/core/src/connection/closing.rs",
+        old: "                if linger && !self.peer_ended {",
+        new: "                if false {",
+    },
+];
