@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -49,11 +50,19 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Tries everything. Takes about a millisecond.
+    /// Tries everything, on a thread of its own. Takes about a millisecond.
+    ///
+    /// A ring that is gone is taken apart later, and the kernel interrupts the thread that used it for that
+    /// (`io_ring_exit_work`): a read with a timeout there would fail with EINTR out of the blue (signal(7)).
     ///
     /// # Errors
-    /// When the kernel refuses any ring at all.
+    /// When the kernel refuses any ring at all, or the thread.
     pub fn probe() -> io::Result<Capabilities> {
+        let trying = thread::Builder::new().name("campanile-probe".into()).spawn(Capabilities::try_all)?;
+        trying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn try_all() -> io::Result<Capabilities> {
         let mut bench = Bench::new()?;
         let flavour = bench.ring.flavour();
         let mut found = Capabilities {
@@ -239,6 +248,8 @@ impl Bench {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -246,5 +257,16 @@ mod tests {
         let found = Capabilities::probe().expect("io_uring on this machine");
         assert!(found.receive, "{found}");
         assert_eq!(found.to_string().lines().count(), 9);
+    }
+
+    #[test]
+    fn who_asked_is_not_interrupted_afterwards() {
+        let (mut silent, _other) = UnixStream::pair().expect("two sockets");
+        silent.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        for _ in 0..40 {
+            Capabilities::probe().expect("io_uring on this machine");
+            let error = silent.read(&mut [0]).expect_err("nobody writes");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        }
     }
 }
