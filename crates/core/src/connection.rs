@@ -28,13 +28,14 @@ use std::time::Duration;
 use crate::agenda::{Agenda, Change};
 use crate::buffer_ring::{Piece, Received};
 use crate::carry::Carry;
+use crate::control::{Facts, Scope};
 use crate::desk::{Desk, Handle};
 use crate::errand::{Answer, Ticket};
 use crate::operation::{Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::output::Outgoing;
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::{BufferIndex, SendPool};
-use crate::service::{Facts, Reason, Scope, Service};
+use crate::service::{Reason, Service};
 use crate::time::Time;
 use crate::token::{Kind, Token};
 

@@ -13,8 +13,8 @@ use crate::time::Time;
 use crate::token::Generation;
 use crate::wake::{Mailbox, Waker};
 
-/// The name of a connection within its worker: see [`Context::handle`](crate::Context::handle) and
-/// [`Context::wake`](crate::Context::wake). Checked whenever it is used: naming one that is over is harmless.
+/// The name of a connection within its worker: see [`Control::handle`](crate::Control::handle) and
+/// [`Control::wake`](crate::Control::wake). Checked whenever it is used: naming one that is over is harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Handle {
     pub(crate) slot: u32,

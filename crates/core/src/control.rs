@@ -1,0 +1,226 @@
+//! The control: everything of a connection besides its bytes, and what can be asked of its worker.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use crate::address::Address;
+use crate::desk::{Desk, Handle};
+use crate::errand::{Connect, File, OpenFile, Request, Ticket};
+use crate::operation::Descriptor;
+use crate::ring::{Ring, Side};
+use crate::service::Service;
+use crate::time::Time;
+use crate::wake::Waker;
+
+/// The time, a timer, wakers, addresses, and what a service can ask its worker for. Answers come as
+/// [`Event::Answer`](crate::Event::Answer).
+pub struct Control<'a> {
+    timer: &'a mut Option<Time>,
+    scope: Scope<'a>,
+}
+
+impl<'a> Control<'a> {
+    pub(crate) fn new(timer: &'a mut Option<Time>, scope: Scope<'a>) -> Control<'a> {
+        Control { timer, scope }
+    }
+
+    /// The control of an inner service, with a timer of its own.
+    pub(crate) fn nest<'b>(&'b mut self, timer: &'b mut Option<Time>) -> Control<'b> {
+        Control { timer, scope: self.scope.reborrow() }
+    }
+
+    /// The time of this turn, on the worker's monotonic clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.scope.desk.now
+    }
+
+    /// The calendar time of this turn, right to a millisecond or so.
+    #[must_use]
+    pub fn wall(&self) -> SystemTime {
+        self.scope.desk.wall()
+    }
+
+    /// Asks for [`Event::Timer`](crate::Event::Timer) at `at`, in place of what was asked for before. It never comes early, and late by
+    /// a millisecond at most if the worker is not busy.
+    pub fn set_timer(&mut self, at: Time) {
+        *self.timer = Some(at);
+    }
+
+    /// Asks for [`Event::Timer`](crate::Event::Timer) after `delay`, in place of what was asked for before.
+    pub fn set_timer_in(&mut self, delay: Duration) {
+        self.set_timer(self.now() + delay);
+    }
+
+    /// Takes back what was asked for by [`set_timer`](Self::set_timer).
+    pub fn clear_timer(&mut self) {
+        *self.timer = None;
+    }
+
+    /// Puts another time in place of this one, which it returns: a layer and its inner service share the timer.
+    pub(crate) fn replace_timer(&mut self, at: Option<Time>) -> Option<Time> {
+        std::mem::replace(self.timer, at)
+    }
+
+    /// When [`Event::Timer`](crate::Event::Timer) will come.
+    #[must_use]
+    pub fn timer(&self) -> Option<Time> {
+        *self.timer
+    }
+
+    /// A waker that any thread may use: it brings [`Event::Wake`](crate::Event::Wake), once for any number of calls in between.
+    /// Harmless when the connection is over.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.scope.desk.waker(self.scope.handle)
+    }
+
+    /// The name of this connection, for other services of its worker.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.scope.handle
+    }
+
+    /// Brings [`Event::Wake`](crate::Event::Wake) to another connection of this worker. Harmless when that is over.
+    pub fn wake(&mut self, other: Handle) {
+        self.scope.desk.local.wake(other);
+    }
+
+    /// A bounded channel to another service of this worker: see [`channel`](mod@crate::channel).
+    #[must_use]
+    pub fn channel(&self, capacity: usize) -> (crate::Sender, crate::Receiver) {
+        crate::channel::channel(&self.scope.desk.local, capacity)
+    }
+
+    /// Opens a connection, on which `service` then runs just as on an accepted one.
+    ///
+    /// [`Answer::Connected`](crate::Answer::Connected) comes when it is open or has failed; a failure also brings
+    /// [`Event::Closed`](crate::Event::Closed) with [`Reason::NotConnected`](crate::Reason::NotConnected) to `service`.
+    pub fn connect(&mut self, to: Connect, service: impl Service + 'static) -> Ticket {
+        self.ask(Request::Connect(to, Box::new(service)))
+    }
+
+    /// Opens a file without blocking the worker: [`Answer::Opened`](crate::Answer::Opened).
+    pub fn open_file(&mut self, file: OpenFile) -> Ticket {
+        self.ask(Request::Open(file))
+    }
+
+    /// Asks what the kernel knows of an open file: [`Answer::Stat`](crate::Answer::Stat).
+    pub fn stat(&mut self, file: &File) -> Ticket {
+        self.ask(Request::Stat(file.clone()))
+    }
+
+    /// Reads at most `len` bytes at `offset` into the worker's memory: [`Answer::Read`](crate::Answer::Read).
+    ///
+    /// At most [`Config::file_buffer_len`](crate::Config) bytes come in one answer; none means the file ends there.
+    pub fn read_file(&mut self, file: &File, offset: u64, len: usize) -> Ticket {
+        self.ask(Request::Read(file.clone(), offset, len))
+    }
+
+    fn ask(&mut self, request: Request) -> Ticket {
+        self.scope.desk.ask(self.scope.handle, request)
+    }
+
+    /// The peer's address. Asked of the kernel at the first call, and never for those who do not ask.
+    ///
+    /// # Errors
+    /// Whatever the kernel says, `ENOTCONN` for instance when the peer is gone already.
+    pub fn peer_addr(&mut self) -> io::Result<Address> {
+        self.scope.address(Side::Peer)
+    }
+
+    /// The address this end has. Asked of the kernel at the first call.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn local_addr(&mut self) -> io::Result<Address> {
+        self.scope.address(Side::Local)
+    }
+
+    /// Writes down what a layer learned about this connection (the real client's address, the protocol TLS agreed
+    /// on), for the services above it. One value per type.
+    pub fn learn<T: Any>(&mut self, fact: T) {
+        let facts = self.scope.facts.get_or_insert_default();
+        facts.learned.retain(|(id, _)| *id != TypeId::of::<T>());
+        facts.learned.push((TypeId::of::<T>(), Box::new(fact)));
+    }
+
+    /// What a layer below learned.
+    #[must_use]
+    pub fn learned<T: Any>(&self) -> Option<&T> {
+        let learned = &self.scope.facts.as_ref()?.learned;
+        learned.iter().find(|(id, _)| *id == TypeId::of::<T>())?.1.downcast_ref()
+    }
+
+    /// A value that all services of this worker share, made at the first call. No lock is needed: they all run on the
+    /// worker's one thread.
+    #[must_use]
+    pub fn shared<T: Any + Default>(&mut self) -> Rc<T> {
+        self.scope.desk.shared()
+    }
+
+    /// How much room a service is promised when it is called for input or for room, in bytes.
+    #[must_use]
+    pub fn promised_room(&self) -> usize {
+        self.scope.desk.room
+    }
+}
+
+impl fmt::Debug for Control<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("connection", &self.scope.handle)
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a connection because somebody asked: most have none.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    peer: Option<Address>,
+    local: Option<Address>,
+    learned: Vec<(TypeId, Box<dyn Any>)>,
+}
+
+/// Everything of a context that is the same for all layers of a connection.
+pub(crate) struct Scope<'a> {
+    pub(crate) desk: &'a mut Desk,
+    pub(crate) ring: &'a mut dyn Ring,
+    pub(crate) facts: &'a mut Option<Box<Facts>>,
+    pub(crate) handle: Handle,
+    pub(crate) descriptor: Option<Descriptor>,
+}
+
+impl Scope<'_> {
+    pub(crate) fn reborrow(&mut self) -> Scope<'_> {
+        Scope {
+            desk: self.desk,
+            ring: self.ring,
+            facts: self.facts,
+            handle: self.handle,
+            descriptor: self.descriptor,
+        }
+    }
+
+    fn address(&mut self, side: Side) -> io::Result<Address> {
+        let known = |facts: &Facts| match side {
+            Side::Peer => facts.peer.clone(),
+            Side::Local => facts.local.clone(),
+        };
+        if let Some(address) = self.facts.as_deref().and_then(known) {
+            return Ok(address);
+        }
+        let descriptor = self.descriptor.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTCONN))?;
+        let address = self.ring.address(descriptor, side)?;
+        let facts = self.facts.get_or_insert_default();
+        match side {
+            Side::Peer => facts.peer = Some(address.clone()),
+            Side::Local => facts.local = Some(address.clone()),
+        }
+        Ok(address)
+    }
+}
