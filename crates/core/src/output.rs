@@ -335,7 +335,7 @@ impl Output<'_> {
         if bytes.len() <= COPY_BELOW.min(self.room()) {
             return self.write(&bytes).map_err(|NoRoom| bytes);
         }
-        if self.outgoing.ended || self.outgoing.held_len >= self.held_limit {
+        if !self.can_send() {
             return Err(bytes);
         }
         self.settle();
@@ -350,6 +350,12 @@ impl Output<'_> {
         self.outgoing.held_len += bytes.len();
         self.outgoing.queue.push_back(Segment::Held(bytes));
         Ok(())
+    }
+
+    /// Whether [`send`](Self::send) takes bytes of any length now.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        !self.outgoing.ended && self.outgoing.held_len < self.held_limit
     }
 
     /// How many bytes of earlier answers, and of this call's, are not known to be sent.

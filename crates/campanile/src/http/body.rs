@@ -1,0 +1,123 @@
+//! The incoming body of a request, piece by piece.
+
+use std::fmt;
+
+use campanile_core::{Input, Output};
+use campanile_protocol::http1::{
+    BodyDecoder, BodyError, BodyLength, BodyPart, Field, Limits, write_continue,
+};
+use campanile_protocol::{Codec, Decoded};
+
+/// A body that is being read. Its data lies in the input, where it came in: the first bytes of the input, once the
+/// framing before them is consumed.
+pub(super) struct Incoming {
+    decoder: BodyDecoder,
+    /// Bytes of data at the start of the input.
+    ready: usize,
+    /// Bytes of framing behind them, to be consumed with them.
+    behind: usize,
+    /// How many more bytes the input must have for the next part.
+    at_least: usize,
+    trailers: Vec<(String, Vec<u8>)>,
+    /// The client waits for `100 Continue` before it sends the body.
+    expects_continue: bool,
+}
+
+impl Incoming {
+    pub(super) fn new(length: BodyLength, limits: &Limits, expects_continue: bool) -> Incoming {
+        Incoming {
+            decoder: BodyDecoder::new(length, limits),
+            ready: 0,
+            behind: 0,
+            at_least: 1,
+            trailers: Vec::new(),
+            expects_continue: expects_continue && !length.is_empty(),
+        }
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.decoder.is_done() && self.ready == 0
+    }
+
+    pub(super) fn trailers(&self) -> &[(String, Vec<u8>)] {
+        &self.trailers
+    }
+
+    /// How many bytes more the next part needs.
+    pub(super) fn at_least(&self) -> usize {
+        self.at_least
+    }
+
+    /// Whether the client has not sent the body because nobody told it to.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// Bytes of data still to come, if the head said so.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        self.decoder.remaining().map(|remaining| remaining + self.ready as u64)
+    }
+
+    /// Tells the client to send, if it waits for that (RFC 9110, section 10.1.1). Says whether there was room to.
+    pub(super) fn invite(&mut self, input: &Input<'_>, output: &mut Output<'_>) -> bool {
+        if self.expects_continue {
+            // It did not wait: no need to answer.
+            if input.is_empty() && write_continue(&mut crate::Reply::new(output)).is_err() {
+                return false;
+            }
+            self.expects_continue = false;
+        }
+        true
+    }
+
+    /// Bytes of the piece were consumed.
+    pub(super) fn take(&mut self, n: usize) {
+        assert!(n <= self.ready, "consume({n}) of a piece of {}", self.ready);
+        self.ready -= n;
+    }
+
+    /// Reads up to the next piece or the end, if all of the last was consumed. Says whether there is something new.
+    ///
+    /// # Errors
+    /// When the body is invalid, or the client ends before the body does.
+    pub(super) fn advance(&mut self, input: &mut Input<'_>) -> Result<bool, BodyError> {
+        if self.ready > 0 || self.decoder.is_done() {
+            return Ok(false);
+        }
+        input.consume(std::mem::take(&mut self.behind));
+        match self.decoder.decode(input)? {
+            Decoded::More { .. } if input.is_ended() => Err(BodyError::Truncated),
+            Decoded::More { at_least } => {
+                self.at_least = at_least;
+                Ok(false)
+            }
+            Decoded::Frame { frame: BodyPart::Data(data), consumed } => {
+                self.ready = data.len();
+                // The piece is a part of the input.
+                let start = data.as_ptr().addr() - input.as_ptr().addr();
+                self.behind = consumed - start - self.ready;
+                input.consume(start);
+                Ok(true)
+            }
+            Decoded::Frame { frame: BodyPart::End(trailers), consumed } => {
+                let own = |field: Field<'_>| (field.name.to_owned(), field.value.to_vec());
+                self.trailers = trailers.fields().map(own).collect();
+                input.consume(consumed);
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("ready", &self.ready)
+            .field("is_complete", &self.is_complete())
+            .finish_non_exhaustive()
+    }
+}

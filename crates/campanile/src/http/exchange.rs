@@ -1,0 +1,299 @@
+//! The exchange: one request and its answer, while they go on.
+
+use std::fmt;
+
+use campanile_core::{Bytes, Context, Control, Event};
+use campanile_protocol::http1::{BodyEncoder, BodyLength, Exchange as Facts, WriteError};
+
+use super::body::Incoming;
+use super::config::Config;
+use super::error::Error;
+use super::outlet::{Outlet, hand_over};
+use super::response::{Answered, Begun, How, Response};
+use super::shared::Shared;
+
+/// Answers one request piece by piece.
+///
+/// It is called by the one rule of back-pressure: when something changed that it waits for, and again while it consumes
+/// or writes; a call that does neither parks it until the next change. Dropping it ends the exchange: that happens when
+/// the client is gone, and when an error is answered in its place.
+///
+/// Most are closures: see [`Response::run`] and [`Head::stream`](super::Head::stream). A type is told the event as
+/// well: [`Event::Open`] first, [`Event::Input`] with a new piece of the body, [`Event::End`] when the body is
+/// complete, [`Event::Room`], and timers, wakes and answers to what it asked its worker for.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no responder",
+    note = "implement `http::Responder`, or pass a closure to `Response::run`, `Head::stream` or `Head::sized`"
+)]
+pub trait Responder {
+    /// Goes on with the exchange, and says what it waits for.
+    ///
+    /// # Errors
+    /// An error is answered if the response was not begun. If it was, the client is shown that it is incomplete.
+    fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error>;
+}
+
+/// What a responder waits for.
+#[non_exhaustive]
+pub enum Next {
+    /// The next piece of the body, or its end.
+    Body,
+    /// Room for more of the answer.
+    Room,
+    /// Either of them: to pass the body on while it comes.
+    BodyOrRoom,
+    /// A timer, a wake, or the answer to something it asked its worker for. Nothing is read meanwhile.
+    Wait,
+    /// Nothing: the answer is complete.
+    Done,
+    /// Another responder goes on.
+    Become(Box<dyn Responder>),
+}
+
+/// A closure as a responder.
+pub(super) struct Closure<F>(pub(super) F);
+
+impl<F> Responder for Closure<F>
+where
+    F: FnMut(&mut Exchange<'_, '_>) -> Result<Next, Error>,
+{
+    fn respond(&mut self, _: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
+        (self.0)(exchange)
+    }
+}
+
+/// How far the answer is.
+pub(super) enum Answer {
+    /// Nothing was written.
+    Unbegun(Facts),
+    /// The head was written.
+    Begun { encoder: BodyEncoder, status: u16 },
+    /// All of it was written.
+    Whole { keep_alive: bool, status: u16 },
+}
+
+/// One request and its answer, as their responder sees them.
+pub struct Exchange<'a, 'o> {
+    pub(super) cx: &'a mut Context<'o>,
+    pub(super) incoming: &'a mut Incoming,
+    pub(super) answer: &'a mut Answer,
+    pub(super) config: &'a Config,
+    pub(super) shared: &'a Shared,
+}
+
+impl<'o> Exchange<'_, 'o> {
+    /// The piece of the body that is here and not consumed; empty if the next has not come yet.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.cx.input[..self.incoming.ready()]
+    }
+
+    /// Consumes the first `n` bytes of the piece.
+    ///
+    /// # Panics
+    /// When the piece is shorter.
+    pub fn consume(&mut self, n: usize) -> &[u8] {
+        self.incoming.take(n);
+        self.cx.input.consume(n)
+    }
+
+    /// Consumes the whole piece.
+    pub fn consume_all(&mut self) -> &[u8] {
+        self.consume(self.incoming.ready())
+    }
+
+    /// Consumes the first `n` bytes of the piece and keeps them: without a copy where that is possible, see
+    /// [`Input::keep`](crate::Input::keep).
+    ///
+    /// # Panics
+    /// When the piece is shorter.
+    pub fn keep(&mut self, n: usize) -> Bytes {
+        self.incoming.take(n);
+        self.cx.input.keep(n)
+    }
+
+    /// Whether the whole body was consumed, and is valid to its end.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.incoming.is_complete()
+    }
+
+    /// Whether nothing comes after this piece, as far as the head said so.
+    pub(super) fn is_last_piece(&self) -> bool {
+        self.incoming.remaining() == Some(self.incoming.ready() as u64)
+    }
+
+    /// The trailer fields of the body when it is [complete](Self::is_complete); most have none. They are never fields of
+    /// the request (RFC 9110, section 6.5.1).
+    #[must_use]
+    pub fn trailers(&self) -> &[(String, Vec<u8>)] {
+        self.incoming.trailers()
+    }
+
+    /// How many bytes may be written before [`write`](Self::write) has to hold them in memory of its own. At least
+    /// [`Config::room`](crate::Config) less 20 bytes when called for room.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let room = self.cx.output.room();
+        match &self.answer {
+            Answer::Begun { encoder, .. } => encoder.longest_piece(room),
+            Answer::Unbegun(_) => room,
+            Answer::Whole { .. } => 0,
+        }
+    }
+
+    /// Begins the response; its body is [written](Self::write) as the exchange goes on.
+    ///
+    /// # Errors
+    /// When it was begun already, and whatever mistakes were made.
+    pub fn begin(
+        &mut self,
+        begin: impl FnOnce(Response<'_, '_>) -> Result<Begun, Error>,
+    ) -> Result<(), Error> {
+        let Begun { encoder, status } = self.write_head(begin)?;
+        *self.answer = Answer::Begun { encoder, status };
+        Ok(())
+    }
+
+    /// Answers the request: what is returned is to be returned.
+    ///
+    /// # Errors
+    /// When the response was begun already, and whatever mistakes were made.
+    pub fn answer(
+        &mut self,
+        answer: impl FnOnce(Response<'_, '_>) -> Result<Answered, Error>,
+    ) -> Result<Next, Error> {
+        match self.write_head(answer)?.0 {
+            How::Whole { keep_alive, status } => {
+                *self.answer = Answer::Whole { keep_alive, status };
+                Ok(Next::Done)
+            }
+            How::Later { begun, responder } => {
+                if let Some(Begun { encoder, status }) = begun {
+                    *self.answer = Answer::Begun { encoder, status };
+                }
+                Ok(Next::Become(responder))
+            }
+        }
+    }
+
+    /// Whether the head of the response was written.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        !matches!(self.answer, Answer::Unbegun(_))
+    }
+
+    /// Writes a piece of the body. What is longer than the [`room`](Self::room) is copied and held, within
+    /// [`Config::held_limit`](crate::Config); a responder that writes one piece per call never comes near it.
+    ///
+    /// # Errors
+    /// When the response was not begun, when more is written than was promised, and when more is held than allowed.
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let mut spilled = Vec::new();
+        encoder.write(bytes.as_ref(), &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
+        Ok(hand_over(&mut self.cx.output, spilled, None)?)
+    }
+
+    /// Writes a piece of the body that is sent from where it is, without a copy.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn send(&mut self, bytes: Bytes) -> Result<(), WriteError> {
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        if encoder.is_suppressed() || bytes.is_empty() {
+            return Ok(());
+        }
+        let mut spilled = Vec::new();
+        encoder.begin_piece(bytes.len() as u64, &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
+        hand_over(&mut self.cx.output, spilled, Some(bytes))?;
+        let mut spilled = Vec::new();
+        encoder.end_piece(&mut Outlet::new(&mut self.cx.output, &mut spilled))?;
+        Ok(hand_over(&mut self.cx.output, spilled, None)?)
+    }
+
+    /// Writes the body's piece that is here as a piece of the answer, as much of it as there is room for, and consumes
+    /// that much.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn pass_on(&mut self) -> Result<(), WriteError> {
+        let n = self.incoming.ready().min(self.room());
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let mut spilled = Vec::new();
+        encoder.write(&self.cx.input[..n], &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
+        hand_over(&mut self.cx.output, spilled, None)?;
+        self.consume(n);
+        Ok(())
+    }
+
+    /// Ends the body with trailers, which are sent if it is chunked. Without trailers this is not needed:
+    /// [`Next::Done`] ends the body.
+    ///
+    /// # Errors
+    /// When a field is no trailer (RFC 9110, section 6.5.1), and as [`write`](Self::write).
+    pub fn finish(&mut self, trailers: &[(&str, &[u8])]) -> Result<Next, WriteError> {
+        let Answer::Begun { encoder, status } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let mut spilled = Vec::new();
+        let facts = encoder.finish(trailers, &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
+        hand_over(&mut self.cx.output, spilled, None)?;
+        *self.answer = Answer::Whole { keep_alive: facts.keep_alive(), status: *status };
+        Ok(Next::Done)
+    }
+
+    /// Everything of the connection besides its bytes: time, a timer, wakers, addresses, files and other connections.
+    /// What is asked for here is answered to this exchange's responder.
+    pub fn control(&mut self) -> &mut Control<'o> {
+        &mut self.cx.control
+    }
+
+    fn write_head<T>(
+        &mut self,
+        write: impl FnOnce(Response<'_, '_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Answer::Unbegun(facts) = *self.answer else {
+            return Err(Error::from(WriteError::Overrun));
+        };
+        let wall = self.cx.wall();
+        let (unsent, mut spilled, mut behind) = (self.cx.output.unsent(), Vec::new(), None);
+        let mut outlet = Outlet::new(&mut self.cx.output, &mut spilled);
+        let response = Response {
+            outlet: &mut outlet,
+            behind: &mut behind,
+            control: &mut self.cx.control,
+            facts,
+            body: BodyLength::Empty,
+            date: self.shared.dates.at(wall),
+        };
+        let written = write(response).and_then(|written| {
+            hand_over(&mut self.cx.output, spilled, behind)?;
+            Ok(written)
+        });
+        if written.is_err() {
+            self.cx.output.truncate(unsent);
+        }
+        written
+    }
+}
+
+impl fmt::Debug for Exchange<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("body", &self.incoming)
+            .field("is_begun", &self.is_begun())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Next::Body => "Body",
+            Next::Room => "Room",
+            Next::BodyOrRoom => "BodyOrRoom",
+            Next::Wait => "Wait",
+            Next::Done => "Done",
+            Next::Become(_) => "Become",
+        })
+    }
+}

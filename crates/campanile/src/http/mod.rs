@@ -1,0 +1,90 @@
+//! HTTP/1.1: handlers of requests, as a service.
+//!
+//! A [`Handler`] is called when the head of a request is complete, and answers by its [`Response`]: at once, or by
+//! going on as an [`Exchange`] that is told of pieces of the body and of room for the answer. Keep-alive, pipelining,
+//! HEAD, Date, `Expect: 100-continue` and the framing of bodies are taken care of (RFC 9110, RFC 9112).
+//!
+//! | to | see |
+//! |---|---|
+//! | answer at once | [`Response::text`], [`Response::status`] |
+//! | read a whole body first | [`Response::collect`] |
+//! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
+//! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
+//! | fail | return an [`Error`], or any error by `?` |
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+mod active;
+mod body;
+mod budget;
+mod collect;
+mod config;
+mod error;
+mod exchange;
+mod log;
+mod outlet;
+mod request;
+mod response;
+mod router;
+mod service;
+mod shared;
+
+pub use campanile_protocol::http1::{
+    BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
+};
+pub use config::{Config, MAX_FIELDS};
+pub use error::Error;
+pub use exchange::{Exchange, Next, Responder};
+pub use request::Request;
+pub use response::{Answered, Begun, Head, Response};
+pub use router::Router;
+pub use service::{Http, serve, service};
+
+/// Answers requests.
+///
+/// Closures are handlers. One handler answers all connections of a worker, so it takes `&self`, and what it keeps can
+/// be in a [`Cell`](std::cell::Cell): it never leaves its worker.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler of HTTP requests",
+    note = "implement `http::Handler`, or pass a closure `|request, response| ...` that returns \
+            `Result<http::Answered, http::Error>`",
+    note = "a closure that is stored in a variable first needs its types written out: \
+            `|request: &Request<'_>, response: Response<'_, '_>|`"
+)]
+pub trait Handler {
+    /// Answers one request, whose head is complete, or says who will.
+    ///
+    /// # Errors
+    /// An error is answered with its status; what was written is taken back.
+    fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error>;
+}
+
+impl<F> Handler for F
+where
+    F: Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>,
+{
+    fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+        self(request, response)
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Rc<H> {
+    fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+        (**self).handle(request, response)
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+        (**self).handle(request, response)
+    }
+}
+
+/// A closure as a handler: the compiler infers the types of its arguments here.
+pub fn handler<F>(handle: F) -> F
+where
+    F: Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>,
+{
+    handle
+}

@@ -1,0 +1,86 @@
+//! The request: a head as a handler sees it, borrowed from the memory it was received in.
+
+use std::fmt;
+use std::ops::Deref;
+
+use campanile_protocol::http1::RequestHead;
+
+/// A request whose head is complete. Its body, if it has one, is read through the [`Response`](super::Response).
+///
+/// Method, target, fields and host are those of [`RequestHead`].
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    head: &'a RequestHead<'a, 'a>,
+    params: Option<&'a matchit::Params<'a, 'a>>,
+    /// Bytes at the start of the path that whoever mounted the handler has taken.
+    mounted: usize,
+}
+
+impl<'a> Request<'a> {
+    /// The request with this head.
+    pub fn new(head: &'a RequestHead<'a, 'a>) -> Request<'a> {
+        Request { head, params: None, mounted: 0 }
+    }
+
+    /// The part of the path that matched `{name}` in the pattern of the [`Router`](super::Router), as it was sent:
+    /// percent-encoded.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&'a str> {
+        self.params?.get(name)
+    }
+
+    /// The path beneath the place where the handler was mounted, as it was sent; the whole path if it was not mounted.
+    #[must_use]
+    pub fn path_below(&self) -> &'a str {
+        self.head.path().get(self.mounted..).unwrap_or("")
+    }
+
+    /// What follows the `?` of the target, as it was sent.
+    #[must_use]
+    pub fn query(&self) -> Option<&'a str> {
+        self.head.target().query()
+    }
+
+    /// The value of the first field called `name`, in any case, if it is text of printable ASCII characters.
+    #[must_use]
+    pub fn text_field(&self, name: &str) -> Option<&'a str> {
+        self.head
+            .field(name)
+            .filter(|value| value.is_ascii())
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The head.
+    #[must_use]
+    pub fn head(&self) -> &'a RequestHead<'a, 'a> {
+        self.head
+    }
+
+    pub(super) fn with_params<'b>(self, params: &'b matchit::Params<'b, 'b>) -> Request<'b>
+    where
+        'a: 'b,
+    {
+        Request { head: self.head, params: Some(params), mounted: self.mounted }
+    }
+
+    pub(super) fn mounted_at(self, mounted: usize) -> Request<'a> {
+        Request { mounted, ..self }
+    }
+}
+
+impl<'a> Deref for Request<'a> {
+    type Target = RequestHead<'a, 'a>;
+
+    fn deref(&self) -> &RequestHead<'a, 'a> {
+        self.head
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method())
+            .field("target", &self.target())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,379 @@
+//! The service: one HTTP connection, request after request.
+//!
+//! ```text
+//!            ┌────────────── head complete ─────────────┐
+//!            │                                          ▼
+//!   Idle ────┤◄── answered, body read ── Skipping ◄── handler ──► Exchanging
+//!            │                               ▲                        │
+//!            └───────────────────────────────┴──────── done ──────────┘
+//! ```
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use campanile_core::{
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time,
+};
+use campanile_protocol::Decoded;
+use campanile_protocol::http1::{BodyLength, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
+
+use super::Handler;
+use super::active::{Active, Ended};
+use super::body::Incoming;
+use super::config::{Config, MAX_FIELDS, standard};
+use super::error::{self, Error};
+use super::log::Record;
+use super::outlet::{Outlet, hand_over};
+use super::request::Request;
+use super::response::{Answered, How, Response};
+use super::shared::Shared;
+
+/// A service that answers each request by `handle`.
+///
+/// ```
+/// use campanile::http;
+///
+/// let hello = || http::service(|request, response| match request.path() {
+///     "/" => response.text(200, "Hello, World!"),
+///     _ => response.text(404, "not here"),
+/// });
+/// # fn is_a_service(_: impl campanile::Service) {}
+/// # is_a_service(hello());
+/// ```
+pub fn service<F>(handle: F) -> Http<F>
+where
+    F: Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>,
+{
+    Http::new(handle)
+}
+
+/// Starts a server that answers each request by the handler that `make` makes: once on each worker, so that what it
+/// keeps needs no lock.
+///
+/// ```no_run
+/// use campanile::{Server, http};
+///
+/// fn main() -> Result<(), campanile::ServeError> {
+///     let server = Server::new().listen("127.0.0.1:8080");
+///     http::serve(server, http::Config::default(), || {
+///         http::Router::new().get("/", |_, response| response.text(200, "Hello, World!\n"))
+///     })?
+///     .wait()
+/// }
+/// ```
+///
+/// # Errors
+/// As [`Server::serve`].
+pub fn serve<H: Handler + 'static>(
+    server: Server,
+    config: Config,
+    make: impl Fn() -> H + Send + Sync + 'static,
+) -> Result<ServerHandle, ServeError> {
+    let config = Arc::new(config);
+    server.serve_with(
+        move |_| Rc::new(make()),
+        move |handler, _| Http { config: Arc::clone(&config), ..Http::new(Rc::clone(handler)) },
+    )
+}
+
+/// A handler of requests as a service: see [`service`].
+pub struct Http<H> {
+    handler: H,
+    config: Arc<Config>,
+    decoder: RequestDecoder,
+    shared: Option<Rc<Shared>>,
+    stage: Stage,
+    /// When the connection became idle, or the head began.
+    since: Time,
+    /// A part of a head is there.
+    is_in_head: bool,
+    /// The server is to stop: the next answer is the last.
+    is_draining: bool,
+}
+
+/// What the connection is doing.
+enum Stage {
+    /// It waits for a head.
+    Idle,
+    /// A request is being answered piece by piece.
+    Exchanging(Box<Active>),
+    /// A request was answered, and its body is not read to its end: so many bytes of it may be discarded.
+    Skipping(Box<Incoming>, u64),
+}
+
+impl<H: Handler> Http<H> {
+    /// A handler as a service.
+    pub fn new(handler: H) -> Http<H> {
+        let config = standard();
+        Http {
+            handler,
+            decoder: RequestDecoder::new(config.limits),
+            config,
+            shared: None,
+            stage: Stage::Idle,
+            since: Time::ZERO,
+            is_in_head: false,
+            is_draining: false,
+        }
+    }
+
+    /// With other bounds.
+    #[must_use]
+    pub fn config(mut self, config: impl Into<Arc<Config>>) -> Http<H> {
+        self.config = config.into();
+        self.decoder = RequestDecoder::new(self.config.limits);
+        self
+    }
+
+    /// Goes on for as long as it can.
+    fn serve(&mut self, mut event: Option<Event>, cx: &mut Context<'_>) -> Flow {
+        loop {
+            let flow = match &mut self.stage {
+                Stage::Idle => self.read_head(cx),
+                Stage::Exchanging(_) => self.go_on(event.take(), cx),
+                Stage::Skipping(..) => self.skip(cx),
+            };
+            if let Some(flow) = flow {
+                return flow;
+            }
+        }
+    }
+
+    /// Looks for a head, and has it answered. `None` when the stage changed, or another head may follow.
+    fn read_head(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
+        if cx.input.is_empty() {
+            if cx.input.is_ended() || self.is_draining {
+                return Some(Flow::Finish);
+            }
+            self.is_in_head = false;
+            return Some(self.wait_for_head(1, cx));
+        }
+        // Whoever answers can write and hand over as much as a small answer takes, and one large piece.
+        if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
+            return Some(Flow::Room);
+        }
+        let mut slots = field_slots::<MAX_FIELDS>();
+        match self.decoder.decode(&cx.input, &mut slots) {
+            Ok(Decoded::More { .. }) if cx.input.is_ended() => Some(Flow::Finish),
+            Ok(Decoded::More { at_least }) => {
+                if !std::mem::replace(&mut self.is_in_head, true) {
+                    self.since = cx.now();
+                }
+                Some(self.wait_for_head(at_least, cx))
+            }
+            Ok(Decoded::Frame { frame: head, consumed }) => {
+                self.is_in_head = false;
+                self.since = cx.control.now();
+                let shared = self.shared.as_deref()?;
+                let (config, handler) = (&*self.config, &self.handler);
+                let rest = cx.input.len() - consumed;
+                let incoming = |head: &RequestHead<'_, '_>| {
+                    Incoming::new(head.body(), &config.limits, head.expects_continue() && rest == 0)
+                };
+                let facts = if self.is_draining { head.exchange().closing() } else { head.exchange() };
+                let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
+                let first = First { head: &head, rest, facts, config, shared };
+                let answered = first.answer(handler, &mut cx.output, &mut cx.control);
+                let incoming = (!head.body().is_empty() || !matches!(answered, How::Whole { .. }))
+                    .then(|| incoming(&head));
+                cx.input.consume(consumed);
+                match answered {
+                    How::Whole { keep_alive, status } => {
+                        if let Some(record) = record {
+                            record.tell(status, cx.now());
+                        }
+                        match incoming {
+                            None => (!keep_alive).then_some(Flow::Close),
+                            Some(incoming) => self.after(Box::new(incoming), keep_alive),
+                        }
+                    }
+                    How::Later { begun, responder } => {
+                        let active = Active::new(responder, begun, facts, incoming?, record);
+                        self.stage = Stage::Exchanging(Box::new(active));
+                        None
+                    }
+                }
+            }
+            Err(error) => {
+                let facts = Facts::refused();
+                let error = error::of_head(error);
+                self.refuse(&error, facts, cx);
+                Some(Flow::Finish)
+            }
+        }
+    }
+
+    /// Answers with an error that is the framework's own.
+    fn refuse(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
+        if let Some(shared) = self.shared.as_deref() {
+            let date = shared.dates.at(cx.wall());
+            write_error(error, facts, date, &mut cx.output, &mut cx.control);
+        }
+    }
+
+    /// Goes on with a request that is being answered.
+    fn go_on(&mut self, event: Option<Event>, cx: &mut Context<'_>) -> Option<Flow> {
+        let (Stage::Exchanging(active), Some(shared)) = (&mut self.stage, self.shared.as_deref()) else {
+            return Some(Flow::Abort);
+        };
+        let ended = active.run(event, cx, &self.config, shared);
+        let (keep_alive, status) = match ended {
+            Ended::NotYet(flow) | Ended::Cut(flow) => return Some(flow),
+            Ended::Answered { keep_alive, status } => (keep_alive && !self.is_draining, status),
+        };
+        let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
+        let Active { incoming, record, .. } = *active;
+        if let Some(record) = record {
+            record.tell(status, cx.now());
+        }
+        cx.clear_timer();
+        self.since = cx.now();
+        self.after(Box::new(incoming), keep_alive)
+    }
+
+    /// A request was answered; what becomes of the rest of its body.
+    fn after(&mut self, incoming: Box<Incoming>, keep_alive: bool) -> Option<Flow> {
+        if incoming.is_complete() || incoming.remaining() == Some(0) {
+            return (!keep_alive).then_some(Flow::Close);
+        }
+        let limit = self.config.discard_limit;
+        if !keep_alive
+            || incoming.is_withheld()
+            || incoming.remaining().is_some_and(|remaining| remaining > limit)
+        {
+            return Some(Flow::Finish);
+        }
+        self.stage = Stage::Skipping(incoming, limit);
+        None
+    }
+
+    /// Reads on to the end of a body that nobody wants.
+    fn skip(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
+        let Stage::Skipping(incoming, left) = &mut self.stage else { return Some(Flow::Abort) };
+        loop {
+            let ready = incoming.ready();
+            incoming.take(ready);
+            cx.input.consume(ready);
+            *left = left.checked_sub(ready as u64)?;
+            match incoming.advance(&mut cx.input) {
+                Err(_) => return Some(Flow::Finish),
+                Ok(_) if incoming.is_complete() => {
+                    self.stage = Stage::Idle;
+                    return None;
+                }
+                Ok(true) => {}
+                Ok(false) => return Some(Flow::More(incoming.at_least())),
+            }
+        }
+    }
+
+    /// Waits for a head, or for more of it, but not for ever.
+    fn wait_for_head(&mut self, at_least: usize, cx: &mut Context<'_>) -> Flow {
+        // The timer is left where it is if it comes before: most requests come before it, and cost it nothing.
+        let deadline = self.deadline();
+        if cx.timer().is_none_or(|at| at > deadline) {
+            cx.set_timer(deadline);
+        }
+        Flow::More(at_least)
+    }
+
+    fn deadline(&self) -> Time {
+        self.since + if self.is_in_head { self.config.header_timeout } else { self.config.idle_timeout }
+    }
+
+    /// The timer of a connection that waits for a head.
+    fn handle_timer(&mut self, cx: &mut Context<'_>) -> Flow {
+        if cx.now() < self.deadline() {
+            return self.serve(None, cx);
+        }
+        if !cx.input.is_empty() {
+            let error = Error::new(408, "the head of the request took too long").closing();
+            self.refuse(&error, Facts::refused(), cx);
+        }
+        Flow::Finish
+    }
+}
+
+/// A request whose head is complete, and whose handler is to be called.
+struct First<'a> {
+    head: &'a RequestHead<'a, 'a>,
+    /// Bytes that came behind the head.
+    rest: usize,
+    facts: Facts,
+    config: &'a Config,
+    shared: &'a Shared,
+}
+
+impl First<'_> {
+    fn answer<'o>(&self, handler: &impl Handler, output: &mut Output<'o>, control: &mut Control<'o>) -> How {
+        // Whether an answer that comes now is the last, because the body is more than anybody will discard, or because
+        // the client waits to be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
+        let (head, rest) = (self.head, self.rest as u64);
+        let leaves_too_much = match head.body() {
+            BodyLength::Length(len) => len.saturating_sub(rest) > self.config.discard_limit,
+            _ => false,
+        };
+        let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
+        let facts = if leaves_too_much || is_withheld { self.facts.closing() } else { self.facts };
+        let date = self.shared.dates.at(control.wall());
+        let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
+        let mut outlet = Outlet::new(output, &mut spilled);
+        let response =
+            Response { outlet: &mut outlet, behind: &mut behind, control, facts, body: head.body(), date };
+        let answered = handler.handle(&Request::new(head), response);
+        let answered = answered.and_then(|Answered(how)| {
+            hand_over(output, spilled, behind)?;
+            Ok(how)
+        });
+        answered.unwrap_or_else(|error| {
+            error.report();
+            output.truncate(unsent);
+            write_error(&error, facts, date, output, control)
+        })
+    }
+}
+
+/// Writes an error as an answer.
+pub(super) fn write_error<'o>(
+    error: &Error,
+    facts: Facts,
+    date: [u8; 29],
+    output: &mut Output<'o>,
+    control: &mut Control<'o>,
+) -> How {
+    let (mut spilled, mut behind) = (Vec::new(), None);
+    let mut outlet = Outlet::new(output, &mut spilled);
+    let body = BodyLength::Empty;
+    let response = Response { outlet: &mut outlet, behind: &mut behind, control, facts, body, date };
+    let answered = response.error(error);
+    match answered {
+        Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,
+        // Status and text were checked, so this is a connection that takes nothing more.
+        _ => How::Whole { keep_alive: false, status: error.status() },
+    }
+}
+
+impl<H: Handler> Service for Http<H> {
+    fn handle(&mut self, event: Event, cx: &mut Context<'_>) -> Flow {
+        match event {
+            Event::Open => {
+                self.shared = Some(cx.shared());
+                (self.since, self.is_in_head) = (cx.now(), true);
+                self.serve(None, cx)
+            }
+            Event::Closed(_) => Flow::Wait,
+            Event::Timer if matches!(self.stage, Stage::Idle) => self.handle_timer(cx),
+            event => {
+                self.is_draining |= matches!(event, Event::Drain);
+                self.serve(Some(event), cx)
+            }
+        }
+    }
+}
+
+impl<H> fmt::Debug for Http<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("decoder", &self.decoder).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! The routes: what is answered where.
+
+use campanile::http::{Answered, Error, FieldLine, Next, Request, Response, Router};
+
+const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
+const JSON: FieldLine = FieldLine::from_static("Content-Type: application/json\r\n");
+const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
+
+/// The routes, for one worker.
+pub(crate) fn router(body_limit: usize) -> Router {
+    Router::new()
+        .get("/", |_, response| response.text(200, "Campanile rings.\n"))
+        .get("/204", |_, response| response.status(204).empty())
+        .get("/plaintext", |_, response| response.text(200, "Hello, World!"))
+        .get("/json", |_, response| response.status(200).line(JSON).body(r#"{"message":"Hello, World!"}"#))
+        .get("/headers", headers)
+        .post("/headers", headers)
+        .get("/chunked", chunked)
+        .post("/stream", stream)
+        .post("/echo", move |_, response| {
+            response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
+        })
+}
+
+/// The fields of the request, one per line.
+fn headers(request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+    let mut lines = Vec::new();
+    for field in request.fields() {
+        lines.extend_from_slice(&[field.name.as_bytes(), b": ", field.value, b"\n"].concat());
+    }
+    response.status(200).line(TEXT).body(lines)
+}
+
+/// Three pieces, each when there is room for it.
+fn chunked(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+    let mut n = 0;
+    response.status(200).line(TEXT).stream(move |exchange| {
+        exchange.write(format!("chunk-{n};"))?;
+        n += 1;
+        Ok(if n < 3 { Next::Room } else { Next::Done })
+    })
+}
+
+/// The body, while it comes.
+fn stream(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+    Ok(response.run(|exchange| {
+        if exchange.body().is_empty() && !exchange.is_complete() {
+            return Ok(Next::Body);
+        }
+        if !exchange.is_begun() {
+            exchange.begin(|response| response.status(200).line(BYTES).begin_stream())?;
+        }
+        exchange.pass_on()?;
+        Ok(if exchange.is_complete() { Next::Done } else { Next::BodyOrRoom })
+    }))
+}
