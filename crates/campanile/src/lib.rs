@@ -28,6 +28,8 @@
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
+#[expect(dead_code, reason = "the handler of files will stand on it")]
+mod files;
 mod framed;
 pub mod http;
 mod reply;
