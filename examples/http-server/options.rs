@@ -1,5 +1,6 @@
 //! The options of the command line, and what they set.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use campanile::{Address, http};
@@ -14,6 +15,9 @@ pub(crate) struct Options {
     /// Worker threads; one per core by default.
     #[arg(long, env = "HTTP_WORKERS")]
     pub(crate) workers: Option<usize>,
+    /// The directory whose files are served at /static.
+    #[arg(long, env = "HTTP_ROOT")]
+    pub(crate) root: Option<PathBuf>,
     /// Keep each worker on a core of its own.
     #[arg(long, env = "HTTP_PIN")]
     pub(crate) pin: bool,

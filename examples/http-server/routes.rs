@@ -1,14 +1,18 @@
 //! The routes: what is answered where.
 
-use campanile::http::{Answered, Error, FieldLine, Next, Request, Response, Router};
+use campanile::http::{Answered, Error, FieldLine, Files, Next, Request, Response, Router};
 
 const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
 const JSON: FieldLine = FieldLine::from_static("Content-Type: application/json\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The routes, for one worker.
-pub(crate) fn router(body_limit: usize) -> Router {
-    Router::new()
+pub(crate) fn router(body_limit: usize, files: Option<Files>) -> Router {
+    let router = match files {
+        Some(files) => Router::new().mount("/static", files),
+        None => Router::new(),
+    };
+    router
         .get("/", |_, response| response.text(200, "Campanile rings.\n"))
         .get("/204", |_, response| response.status(204).empty())
         .get("/plaintext", |_, response| response.text(200, "Hello, World!"))
