@@ -83,9 +83,9 @@ impl Accepted {
         }
         let mut weights = named.map(|weight| weight.or(others).unwrap_or(0));
         if named[Coding::Identity as usize].or(others).is_none() {
-            weights[Coding::Identity as usize] = LEAST;
+            // The least there is; at the same weight the others come first.
+            weights[Coding::Identity as usize] = 1;
         }
-        // Weights have their own scale so that an unnamed identity comes after whatever was named.
         Accepted { weights }
     }
 
@@ -118,19 +118,15 @@ impl Accepted {
     }
 }
 
-/// The weight of identity when nobody spoke of it: below 0.001, which is [`THOUSANDTH`].
-const LEAST: u16 = 1;
-const THOUSANDTH: u16 = 2;
-
 /// An element and its weight: `name`, or `name;q=0.5` with optional spaces; `None` if it has a fault.
 fn weighted(element: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = element.splitn(2, |&byte| byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().filter(|name| !name.is_empty())?;
     let Some(parameter) = parts.next() else {
-        return Some((name, 1000 * THOUSANDTH));
+        return Some((name, 1000));
     };
     let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
-    Some((name, thousandths(value)? * THOUSANDTH))
+    Some((name, thousandths(value)?))
 }
 
 /// RFC 9110 12.4.2: `0` or `1`, and at most three decimals, which are zeros behind a 1.
