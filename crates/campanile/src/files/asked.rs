@@ -15,6 +15,8 @@ pub(super) struct Asked {
     pub(super) path: Vec<u8>,
     pub(super) is_directory: bool,
     pub(super) accepted: Accepted,
+    /// As it was sent.
+    query: Option<String>,
     /// The fields that decide which part of a file is sent, if any. Mostly there are none.
     fields: Vec<(&'static str, Vec<u8>)>,
 }
@@ -31,6 +33,7 @@ impl Asked {
             path: path.as_bytes().to_vec(),
             is_directory: path.is_directory(),
             accepted,
+            query: request.query().map(str::to_owned),
             fields: fields.filter_map(|field| Some((decisive(field.name)?, field.value.to_vec()))).collect(),
         }
     }
@@ -47,6 +50,7 @@ impl Asked {
     /// address can never be taken for the name of a host.
     pub(super) fn with_slash(&self) -> String {
         let name = self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        format!("{}/", link(name))
+        let query = self.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
+        format!("{}/{query}", link(name))
     }
 }

@@ -1,10 +1,7 @@
 //! The path of a file, relative to the root, from the path of a request.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::fmt::{self, Display};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
@@ -205,7 +202,6 @@ mod tests {
         for root in ["", "/", "//", "/./", "/.", "/a/..", "/a/../", "///"] {
             assert_directory(root, "");
         }
-        assert_eq!(RelativePath::resolve(b"/", DotFiles::Hidden).unwrap().as_path(), Path::new("."));
     }
 
     #[test]
@@ -217,7 +213,7 @@ mod tests {
         // Not a second time: this is a file whose name has an escape in it.
         assert_file("/%252e%252e/a", "%2e%2e/a");
         let path = RelativePath::resolve(b"/%ff%FE", DotFiles::Hidden).unwrap();
-        assert_eq!(path.as_path().as_os_str().as_bytes(), b"\xff\xfe");
+        assert_eq!(path.as_bytes(), b"\xff\xfe");
     }
 
     #[test]
