@@ -5,7 +5,7 @@ use campanile_protocol::http1::Method;
 use crate::http::Request;
 
 use super::coding::Accepted;
-use super::path::{RelativePath, link};
+use super::path::{RelativePath, with_slash};
 
 /// Kept while a file is opened; a file that is in memory is answered without it.
 #[derive(Debug)]
@@ -46,11 +46,9 @@ impl Asked {
         self.fields.iter().filter(move |(known, _)| *known == name).map(|(_, value)| &value[..])
     }
 
-    /// Where the directory is that was asked for without a slash at its end, seen from where it was asked for. A relative
-    /// address can never be taken for the name of a host.
+    /// Where the directory is that was asked for without a slash at its end, seen from where it was asked for.
     pub(super) fn with_slash(&self) -> String {
-        let name = self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let query = self.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
-        format!("{}/{query}", link(name))
+        format!("{}{query}", with_slash(&self.path))
     }
 }

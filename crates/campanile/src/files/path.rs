@@ -113,6 +113,15 @@ pub(crate) fn is_servable(name: &[u8], is_at_root: bool, dot_files: DotFiles) ->
     !is_special(name) && !name.contains(&b'/') && check_name(name, is_at_root, dot_files).is_ok()
 }
 
+/// The Location that sends a client from the directory at `path` without a slash to the same with one (RFC 9110 10.2.2).
+///
+/// It is relative, so it holds beneath any mount, and is never made of the raw path: that may begin with two slashes,
+/// and so name another host. The query, if there is one, is the caller's to add.
+pub(crate) fn with_slash(path: &[u8]) -> impl Display {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    fmt::from_fn(move |f| write!(f, "{}/", link(name)))
+}
+
 /// The address of what is called `name`, relative to the directory it is in.
 ///
 /// It begins with a dot and a slash, so that no name is taken for a scheme.
@@ -274,7 +283,8 @@ mod tests {
     #[test]
     fn the_way_to_the_slash_leads_to_no_other_host() {
         let location = |raw: &str| {
-            RelativePath::resolve(raw.as_bytes(), DotFiles::Served).unwrap().with_slash().to_string()
+            with_slash(RelativePath::resolve(raw.as_bytes(), DotFiles::Served).unwrap().as_bytes())
+                .to_string()
         };
         assert_eq!(location("/a/b"), "./b/");
         assert_eq!(location("//example.com"), "./example.com/");
