@@ -27,7 +27,7 @@ struct Message {
 fn messages() -> impl Strategy<Value = Message> {
     let method = "(GET|POST|PUT|DELETE|OPTIONS|[A-Z!#$%&'*+.^_`|~-]{1,20})";
     let target = "(/|http://[a-z]{1,9}(:[1-9][0-9]{0,3})?/)\
-                  ([a-z0-9._~!$&'()*+,;=:@/-]|%[3-9a-f][0-9A-F]){0,30}(\\?[!$-;=?-~]{0,20})?";
+                  ([a-z0-9._~!$&'()*+,;=:@/-]|%[3-9a-f][0-9A-F]){0,30}(\\?([!$&-;=?-~]|%[0-9a-f][0-9A-F]){0,20})?";
     let host = "([a-z0-9.-]{1,20}|\\[::[0-9a-f]{1,4}\\])(:[1-9][0-9]{0,3})?";
     let value = "([!-~\u{e9}]([ \t!-~]{0,20}[!-~])?)?".prop_map(String::into_bytes);
     let fields = prop::collection::vec(("X-[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", value), 0..8);
