@@ -102,8 +102,8 @@ pub(super) fn is_visible(bytes: &[u8]) -> bool {
 /// Where the path ends in a path and perhaps a query, as RFC 9112 3.2.1 has them: no fragment, no control, no byte
 /// above 0x7f; or `None` if they are not valid.
 ///
-/// An escape is `%` and two hexadecimal digits (RFC 3986 2.1). In the path it is not that of NUL, CR or LF: nothing good
-/// hides there. In the query these are what forms send for a line break.
+/// An escape is `%` and two hexadecimal digits (RFC 3986 2.1). In the path it is not that of NUL, CR or LF: nothing
+/// good hides there. In the query these are what forms send for a line break.
 #[inline]
 pub(super) fn path_end(bytes: &[u8]) -> Option<usize> {
     let mut end = 0;

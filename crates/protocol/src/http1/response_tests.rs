@@ -11,6 +11,7 @@ use super::{
     RequestDecoder, RequestError, ResponseDecoder, ResponseError, ResponseWriter, WriteError, field_slots,
     write_continue, write_interim, write_switching_protocols,
 };
+use crate::every_split::{check_splits, drive_responses, edits};
 use crate::{Codec, Decoded, Sink, SliceSink};
 
 fn exchange(request: &str) -> Exchange {
@@ -349,5 +350,14 @@ proptest! {
             prop_assert_eq!(data, answer.pieces.concat());
         }
         prop_assert!(input.is_empty());
+    }
+
+    #[test]
+    fn responses_are_the_same_at_every_split(answers in prop::collection::vec(answers(), 1..3), edits in edits()) {
+        let mut out = Vec::new();
+        for answer in &answers {
+            write(answer, &mut out).unwrap();
+        }
+        check_splits(|| drive_responses::<16>(Limits::default()), &out, &edits);
     }
 }

@@ -10,6 +10,7 @@ use super::{
     BodyDecoder, BodyEncoder, BodyPart, Limits, Method, RequestDecoder, RequestWriter, WriteError,
     field_slots,
 };
+use crate::every_split::{check_splits, drive_requests, edits};
 use crate::{Codec, Decoded, SliceSink};
 
 /// A request as its sender means it.
@@ -123,6 +124,15 @@ proptest! {
             write(message, &mut out).unwrap();
         }
         read(&out, &messages, step);
+    }
+
+    #[test]
+    fn requests_are_the_same_at_every_split(messages in prop::collection::vec(messages(), 1..3), edits in edits()) {
+        let mut out = Vec::new();
+        for message in &messages {
+            write(message, &mut out).unwrap();
+        }
+        check_splits(|| drive_requests::<16>(Limits::default()), &out, &edits);
     }
 }
 

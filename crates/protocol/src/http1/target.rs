@@ -81,8 +81,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether this is an absolute form of `https`. A server that did not get it over TLS, nor from a gateway it trusts,
-    /// must refuse it (RFC 9110 7.4: 421).
+    /// Whether this is an absolute form of `https`. A server that did not get it over TLS, nor from a gateway it
+    /// trusts, must refuse it (RFC 9110 7.4: 421).
     pub fn is_https(&self) -> bool {
         self.form == TargetForm::Absolute && self.authority == "https://".len()
     }
