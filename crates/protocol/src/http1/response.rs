@@ -4,6 +4,7 @@ use super::body_encoder::{BodyEncoder, Framing};
 use super::digits::Digits;
 use super::error::WriteError;
 use super::exchange::Exchange;
+use super::field_block::FieldBlock;
 use super::field_line::{self, FieldLine};
 use super::head::Version;
 use super::status::{common_line, reason};
@@ -77,6 +78,16 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
     #[inline]
     pub fn line(&mut self, line: FieldLine) -> Result<&mut Self, WriteError> {
         self.sink.write(line.as_bytes())?;
+        Ok(self)
+    }
+
+    /// Writes fields that were checked before: one copy.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`]: nothing was written.
+    #[inline]
+    pub fn block<const N: usize>(&mut self, block: &FieldBlock<N>) -> Result<&mut Self, WriteError> {
+        self.sink.write(block.as_bytes())?;
         Ok(self)
     }
 
