@@ -175,8 +175,8 @@ impl Active {
     fn fail(&mut self, error: &Error, cx: &mut Context<'_>, shared: &Shared) -> Ended {
         match &self.answer {
             Answer::Unbegun(facts) => {
-                let date = shared.dates.at(cx.wall());
-                match write_error(error, *facts, date, &mut cx.output, &mut cx.control) {
+                let standing = shared.standing(cx.wall());
+                match write_error(error, *facts, standing, &mut cx.output, &mut cx.control) {
                     How::Whole { keep_alive, status } => Ended::Answered { keep_alive, status },
                     How::Later { .. } => Ended::Cut(Flow::Abort),
                 }

@@ -295,7 +295,7 @@ impl<'o> Exchange<'_, 'o> {
             control: &mut self.cx.control,
             facts,
             body: BodyLength::Empty,
-            date: self.shared.dates.at(wall),
+            standing: self.shared.standing(wall),
         };
         let written = write(response).and_then(|written| {
             hand_over(&mut self.cx.output, spilled, behind)?;

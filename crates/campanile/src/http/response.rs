@@ -11,9 +11,8 @@ use super::collect::Collect;
 use super::error::Error;
 use super::exchange::{Exchange, Next, Responder};
 use super::outlet::Outlet;
+use super::shared::Standing;
 
-/// `Server: campanile`
-const SERVER: FieldLine = FieldLine::from_static("Server: campanile\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The response to one request, not yet begun.
@@ -28,7 +27,7 @@ pub struct Response<'r, 'o> {
     pub(super) facts: Facts,
     /// What the request brings besides its head.
     pub(super) body: BodyLength,
-    pub(super) date: [u8; 29],
+    pub(super) standing: Standing,
 }
 
 /// A response whose status is written, and whose fields are being written.
@@ -64,9 +63,9 @@ impl<'r, 'o> Response<'r, 'o> {
     #[inline]
     #[must_use]
     pub fn status(self, status: u16) -> Head<'r, 'o> {
-        let Response { outlet, behind, facts, date, .. } = self;
+        let Response { outlet, behind, facts, standing, .. } = self;
         let writer = ResponseWriter::begin(outlet, facts, status).and_then(|mut writer| {
-            writer.line(SERVER)?.field("Date", &date)?;
+            writer.block(&standing)?;
             Ok(writer)
         });
         Head { writer, behind, status }

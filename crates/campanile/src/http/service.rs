@@ -27,7 +27,7 @@ use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
-use super::shared::Shared;
+use super::shared::{Shared, Standing};
 
 /// A service that answers each request by `handle`.
 ///
@@ -207,8 +207,8 @@ impl<H: Handler> Http<H> {
     /// Answers with an error that is the framework's own.
     fn refuse(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
         if let Some(shared) = self.shared.as_deref() {
-            let date = shared.dates.at(cx.wall());
-            write_error(error, facts, date, &mut cx.output, &mut cx.control);
+            let standing = shared.standing(cx.wall());
+            write_error(error, facts, standing, &mut cx.output, &mut cx.control);
         }
     }
 
@@ -316,11 +316,17 @@ impl First<'_> {
         };
         let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
         let facts = if leaves_too_much || is_withheld { self.facts.closing() } else { self.facts };
-        let date = self.shared.dates.at(control.wall());
+        let standing = self.shared.standing(control.wall());
         let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(output, &mut spilled);
-        let response =
-            Response { outlet: &mut outlet, behind: &mut behind, control, facts, body: head.body(), date };
+        let response = Response {
+            outlet: &mut outlet,
+            behind: &mut behind,
+            control,
+            facts,
+            body: head.body(),
+            standing,
+        };
         let answered = handler.handle(&Request::new(head), response);
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
@@ -329,7 +335,7 @@ impl First<'_> {
         answered.unwrap_or_else(|error| {
             error.report();
             output.truncate(unsent);
-            write_error(&error, facts, date, output, control)
+            write_error(&error, facts, standing, output, control)
         })
     }
 }
@@ -338,14 +344,14 @@ impl First<'_> {
 pub(super) fn write_error<'o>(
     error: &Error,
     facts: Facts,
-    date: [u8; 29],
+    standing: Standing,
     output: &mut Output<'o>,
     control: &mut Control<'o>,
 ) -> How {
     let (mut spilled, mut behind) = (Vec::new(), None);
     let mut outlet = Outlet::new(output, &mut spilled);
     let body = BodyLength::Empty;
-    let response = Response { outlet: &mut outlet, behind: &mut behind, control, facts, body, date };
+    let response = Response { outlet: &mut outlet, behind: &mut behind, control, facts, body, standing };
     let answered = response.error(error);
     match answered {
         Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,
