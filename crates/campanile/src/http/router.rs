@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use matchit::MatchError;
+use campanile_protocol::http1::TargetForm;
 
 use super::error::Error;
 use super::request::Request;
@@ -37,6 +37,8 @@ pub struct Router {
     paths: matchit::Router<usize>,
     /// The pattern is kept to find the entry again when another method is added.
     entries: Vec<(String, Entry)>,
+    /// The value of Allow for the server as a whole: what any path allows.
+    allow: String,
 }
 
 /// What is found at a path.
@@ -100,7 +102,10 @@ impl Router {
         let known = self.entries.iter().position(|(known, _)| known == pattern);
         let index = known.unwrap_or_else(|| self.add(pattern, Entry::Methods(Methods::default())));
         match &mut self.entries[index].1 {
-            Entry::Methods(methods) => methods.add(method, pattern, Box::new(handler)),
+            Entry::Methods(methods) => {
+                methods.add(method, pattern, Box::new(handler));
+                allow_too(&mut self.allow, &methods.allow);
+            }
             Entry::Mounted(..) => panic!("{method} {pattern}: something is mounted there"),
         }
         self
@@ -115,6 +120,7 @@ impl Router {
     pub fn mount(mut self, prefix: &str, handler: impl Handler + 'static) -> Router {
         let prefix = prefix.trim_end_matches('/');
         let handler = std::rc::Rc::new(handler);
+        allow_too(&mut self.allow, "GET, HEAD, OPTIONS");
         for suffix in ["", "/", "/{*path}"] {
             let pattern = format!("{prefix}{suffix}");
             if !pattern.is_empty() {
@@ -164,17 +170,30 @@ impl Methods {
 
 impl Handler for Router {
     fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
-        let found = match self.paths.at(request.path()) {
-            Ok(found) => found,
-            Err(MatchError::NotFound) if request.path() == "*" && request.method() == Method::Options => {
-                // Of the server as a whole (RFC 9110, section 9.3.7).
-                return response.status(204).field("Allow", "GET, HEAD, POST, OPTIONS").empty();
-            }
-            Err(MatchError::NotFound) => return response.text(404, "not found\n"),
+        let Ok(found) = self.paths.at(request.path()) else {
+            return match (request.target().form(), request.method()) {
+                // Of the server as a whole (RFC 9110, section 9.3.7), or of none of its resources (section 9.3.6).
+                (TargetForm::Asterisk, Method::Options) => {
+                    response.status(204).field("Allow", &self.allow).empty()
+                }
+                (TargetForm::Authority, _) => response.not_allowed(&self.allow),
+                _ => response.text(404, "not found\n"),
+            };
         };
         match &self.entries[*found.value].1 {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
             Entry::Mounted(len, handler) => handler.handle(&request.mounted_at(*len), response),
+        }
+    }
+}
+
+/// Adds the methods of one list to another.
+fn allow_too(all: &mut String, more: &str) {
+    for method in more.split(", ") {
+        if !all.split(", ").any(|known| known == method) {
+            let comma = if all.is_empty() { "" } else { ", " };
+            all.push_str(comma);
+            all.push_str(method);
         }
     }
 }
