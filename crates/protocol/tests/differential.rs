@@ -3,8 +3,8 @@
 //! Two readers of one stream that see messages end at different places are what request smuggling is made of. Kawa
 //! stands in for the proxy in front of us: it shares no code with us, nor with httparse. Valid messages and mutations
 //! of them are read by both. Where both see a message they have to agree on all of it and on where the next begins;
-//! where one refuses and the other does not, the reason has to be one of those listed here. The cases are the same each time;
-//! `PROPTEST_CASES` asks for more.
+//! where one refuses and the other does not, the reason has to be one of those listed here. The cases are the same
+//! each time; `PROPTEST_CASES` asks for more.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

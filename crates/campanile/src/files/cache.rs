@@ -76,7 +76,7 @@ impl Default for Cache {
 impl Weighter<Key, Rc<Found>> for Weight {
     /// No file counts for less than its share, so that there are never more than so many.
     fn weight(&self, key: &Key, found: &Rc<Found>) -> u64 {
-        let len = found.bytes.as_ref().map_or(0, |bytes| bytes.len()) + key.path.len();
+        let len = found.bytes.as_ref().map_or(0, campanile_core::Bytes::len) + key.path.len();
         (len as u64).max(MAX_BYTES / MAX_FILES as u64)
     }
 }
