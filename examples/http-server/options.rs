@@ -1,40 +1,108 @@
 //! The options of the command line, and what they set.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use campanile::{Address, http};
+use bytesize::ByteSize;
+use campanile::{Address, Config, http};
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 
-/// A whole HTTP server.
+use crate::logs;
+
+/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once.
 #[derive(Parser)]
+#[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {
-    /// Where to listen: IP:PORT or unix:PATH; several times for several places.
-    #[arg(long, env = "HTTP_LISTEN", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    /// Where to listen: IP:PORT, or unix:PATH; several times, or separated by commas, for several places.
+    #[arg(
+        long,
+        env = "HTTP_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        value_delimiter = ','
+    )]
     pub(crate) listen: Vec<Address>,
-    /// Worker threads; one per core by default.
-    #[arg(long, env = "HTTP_WORKERS")]
-    pub(crate) workers: Option<usize>,
+    /// The directory whose files are served at /static/; a small built-in site if there is none.
+    #[arg(long, env = "HTTP_ROOT", value_name = "DIR", value_parser = directory)]
+    pub(crate) root: Option<PathBuf>,
+    /// Worker threads; one per core if not said.
+    #[arg(long, env = "HTTP_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
     /// Keep each worker on a core of its own.
-    #[arg(long, env = "HTTP_PIN")]
+    #[arg(long, env = "HTTP_PIN", value_parser = BoolishValueParser::new())]
     pub(crate) pin: bool,
-    /// Seconds that the head of a request may take.
-    #[arg(long, env = "HTTP_HEADER_TIMEOUT", default_value_t = 10)]
-    pub(crate) header_timeout: u64,
-    /// Seconds that a connection may be idle between requests.
-    #[arg(long, env = "HTTP_IDLE_TIMEOUT", default_value_t = 75)]
-    pub(crate) idle_timeout: u64,
-    /// Bytes of a body that is answered as a whole.
-    #[arg(long, env = "HTTP_BODY_LIMIT", default_value_t = 16 << 20)]
-    pub(crate) body_limit: usize,
+    /// How long the head of a request may take: 10s, 500ms, or a number of seconds.
+    #[arg(long, env = "HTTP_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = time)]
+    header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    #[arg(long, env = "HTTP_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s", value_parser = time)]
+    idle_timeout: Duration,
+    /// The longest body that /echo answers: 16MiB, 1GB, or a number of bytes; 413 beyond.
+    #[arg(long, env = "HTTP_BODY_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    body_limit: ByteSize,
+    /// Connections of each worker at a time; those beyond wait to be accepted.
+    #[arg(
+        long, env = "HTTP_MAX_CONNECTIONS", value_name = "N", default_value_t = Config::default().max_connections,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 24)
+    )]
+    max_connections: u32,
+    /// Write a line per request to this file, or to standard output if it is -. Lines are dropped, and that is logged,
+    /// when the file is too slow.
+    #[arg(long, env = "HTTP_ACCESS_LOG", value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
+    /// What else is logged, to standard error: error, warn, info, debug, trace, off; or per target, as
+    /// warn,campanile_core=debug.
+    #[arg(long, env = "HTTP_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub(crate) log: String,
 }
 
 impl Options {
     /// What they set of HTTP.
     pub(crate) fn http(&self) -> http::Config {
         http::Config {
-            header_timeout: Duration::from_secs(self.header_timeout),
-            idle_timeout: Duration::from_secs(self.idle_timeout),
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+            access_log: self.access_log.is_some(),
             ..http::Config::default()
         }
     }
+
+    /// What they set of connections as such.
+    pub(crate) fn server(&self) -> Config {
+        Config { max_connections: self.max_connections, ..Config::default() }
+    }
+
+    pub(crate) fn workers(&self) -> Option<usize> {
+        self.workers.map(usize::from)
+    }
+
+    /// In bytes.
+    pub(crate) fn body_limit(&self) -> usize {
+        usize::try_from(self.body_limit.as_u64()).unwrap_or(usize::MAX)
+    }
+}
+
+/// A time that has passed some day: `10s`, `1m 30s`, `500ms`, or a number of seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = seconds.or_else(|| humantime::parse_duration(text).ok());
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| "write 10s, 500ms, 1m, or a number of seconds, more than none".into())
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "write 16MiB, 500kB, or a number of bytes".into())
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    match Path::new(text).metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(text.into()),
+        Ok(_) => Err("it is no directory: name the one whose files are to be served".into()),
+        Err(error) => Err(format!("{error}: name a directory that this user may read")),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    logs::filter(text).map(|_| text.to_owned())
 }

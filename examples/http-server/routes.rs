@@ -1,17 +1,20 @@
 //! The routes: what is answered where.
 
-use campanile::http::{Answered, Error, FieldLine, Next, Request, Response, Router};
+use campanile::http::{Answered, Error, FieldLine, Files, Handler, Next, Request, Response, Router, handler};
 
 const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
+const CSS: FieldLine = FieldLine::from_static("Content-Type: text/css; charset=utf-8\r\n");
+const HTML: FieldLine = FieldLine::from_static("Content-Type: text/html; charset=utf-8\r\n");
 const JSON: FieldLine = FieldLine::from_static("Content-Type: application/json\r\n");
+const PLAIN: FieldLine = FieldLine::from_static("Content-Type: text/plain\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The routes, for one worker.
-pub(crate) fn router(body_limit: usize) -> Router {
-    Router::new()
-        .get("/", |_, response| response.text(200, "Campanile rings.\n"))
+pub(crate) fn router(files: Option<Files>, body_limit: usize) -> Router {
+    let router = Router::new()
+        .get("/", |_, response| response.text(200, include_str!("site/endpoints.txt")))
         .get("/204", |_, response| response.status(204).empty())
-        .get("/plaintext", |_, response| response.text(200, "Hello, World!"))
+        .get("/plaintext", |_, response| response.status(200).line(PLAIN).body("Hello, World!"))
         .get("/json", |_, response| response.status(200).line(JSON).body(r#"{"message":"Hello, World!"}"#))
         .get("/headers", headers)
         .post("/headers", headers)
@@ -19,7 +22,23 @@ pub(crate) fn router(body_limit: usize) -> Router {
         .post("/stream", stream)
         .post("/echo", move |_, response| {
             response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
-        })
+        });
+    match files {
+        Some(files) => router.mount("/static", files),
+        None => router
+            .get("/static", asset(HTML, include_str!("site/index.html")))
+            .get("/static/", asset(HTML, include_str!("site/index.html")))
+            .get("/static/index.html", asset(HTML, include_str!("site/index.html")))
+            .get("/static/style.css", asset(CSS, include_str!("site/style.css"))),
+    }
+}
+
+/// A file of the built-in site.
+fn asset(
+    kind: FieldLine,
+    text: &'static str,
+) -> impl Handler + Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error> {
+    handler(move |_, response| response.status(200).line(kind).body(text))
 }
 
 /// The fields of the request, one per line.
@@ -41,7 +60,7 @@ fn chunked(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Erro
     })
 }
 
-/// The body, while it comes.
+/// The body, while it comes: nothing more is read before there is room to write it.
 fn stream(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
     Ok(response.run(|exchange| {
         if exchange.body().is_empty() && !exchange.is_complete() {

@@ -28,6 +28,7 @@
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
+mod files;
 mod framed;
 pub mod http;
 mod reply;

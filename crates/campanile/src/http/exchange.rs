@@ -212,6 +212,38 @@ impl<'o> Exchange<'_, 'o> {
         Ok(hand_over(&mut self.cx.output, spilled, None)?)
     }
 
+    /// Writes a piece of the body that may come back: see [`Output::lend`](crate::Output::lend). Only to a body whose
+    /// length was promised. Says whether it was taken; it is not while the client reads nothing.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn lend(&mut self, bytes: Bytes) -> Result<bool, WriteError> {
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let len = bytes.len() as u64;
+        if encoder.remaining().is_none_or(|remaining| remaining < len) {
+            return Err(WriteError::Overrun);
+        }
+        if self.cx.output.lend(bytes).is_err() {
+            return Ok(false);
+        }
+        encoder.begin_piece(len, &mut Vec::new())?;
+        Ok(true)
+    }
+
+    /// How many bytes of what was lent came back.
+    pub(crate) fn take_returned(&mut self) -> u64 {
+        let returned = self.cx.output.take_returned() as u64;
+        if let Answer::Begun { encoder, .. } = &mut self.answer {
+            encoder.take_back(returned);
+        }
+        returned
+    }
+
+    /// How many bytes were sent or lent, and are not known to have left.
+    pub(crate) fn held(&self) -> usize {
+        self.cx.output.held()
+    }
+
     /// Writes the body's piece that is here as a piece of the answer, as much of it as there is room for, and consumes
     /// that much.
     ///

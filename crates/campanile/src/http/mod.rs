@@ -30,6 +30,7 @@ mod router;
 mod service;
 mod shared;
 
+pub use crate::files::Files;
 pub use campanile_protocol::http1::{
     BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
