@@ -39,11 +39,15 @@ pub struct Router {
     entries: Vec<(String, Entry)>,
 }
 
+/// What follows the place where something is mounted, by a name that nobody else gives.
+const BELOW: &str = "/{*below the mount}";
+const BELOW_NAME: &str = "below the mount";
+
 /// What is found at a path.
 enum Entry {
     Methods(Methods),
-    /// A handler of whatever lies beneath a path of so many bytes.
-    Mounted(usize, Box<dyn Handler>),
+    /// A handler of whatever lies beneath a path.
+    Mounted(Box<dyn Handler>),
 }
 
 /// The handlers of one path.
@@ -107,7 +111,8 @@ impl Router {
     }
 
     /// Answers everything beneath `prefix` by one handler, which sees the path below it as [`Request::path_below`]:
-    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`.
+    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`. The handler can be another
+    /// router, whose patterns are then matched with the path below; `/` is what it is asked for at `/static` itself.
     ///
     /// # Panics
     /// When the prefix stands in another pattern's way.
@@ -115,11 +120,10 @@ impl Router {
     pub fn mount(mut self, prefix: &str, handler: impl Handler + 'static) -> Router {
         let prefix = prefix.trim_end_matches('/');
         let handler = std::rc::Rc::new(handler);
-        for suffix in ["", "/", "/{*path}"] {
+        for suffix in ["", "/", BELOW] {
             let pattern = format!("{prefix}{suffix}");
             if !pattern.is_empty() {
-                let handler = Box::new(std::rc::Rc::clone(&handler));
-                self.add(&pattern, Entry::Mounted(prefix.len(), handler));
+                self.add(&pattern, Entry::Mounted(Box::new(std::rc::Rc::clone(&handler))));
             }
         }
         self
@@ -164,9 +168,14 @@ impl Methods {
 
 impl Handler for Router {
     fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
-        let found = match self.paths.at(request.path()) {
+        let path = match request.path_below() {
+            // Of a router that is mounted elsewhere.
+            "" if !request.path().is_empty() => "/",
+            path => path,
+        };
+        let found = match self.paths.at(path) {
             Ok(found) => found,
-            Err(MatchError::NotFound) if request.path() == "*" && request.method() == Method::Options => {
+            Err(MatchError::NotFound) if path == "*" && request.method() == Method::Options => {
                 // Of the server as a whole (RFC 9110, section 9.3.7).
                 return response.status(204).field("Allow", "GET, HEAD, POST, OPTIONS").empty();
             }
@@ -174,7 +183,12 @@ impl Handler for Router {
         };
         match &self.entries[*found.value].1 {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
-            Entry::Mounted(len, handler) => handler.handle(&request.mounted_at(*len), response),
+            Entry::Mounted(handler) => {
+                let below = found.params.iter().last().filter(|(name, _)| *name == BELOW_NAME);
+                let below = below.map_or(usize::from(path.ends_with('/')), |(_, below)| 1 + below.len());
+                let request = request.mounted_at(request.path().len() - below);
+                handler.handle(&request.with_params(&found.params), response)
+            }
         }
     }
 }
