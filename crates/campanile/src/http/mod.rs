@@ -10,6 +10,7 @@
 //! | read a whole body first | [`Response::collect`] |
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
+//! | use the types of the `http` crate | [`convert`], [`Response::send`] |
 //! | fail | return an [`Error`], or any error by `?` |
 
 use std::rc::Rc;
@@ -20,6 +21,7 @@ mod body;
 mod budget;
 mod collect;
 mod config;
+pub mod convert;
 mod error;
 mod exchange;
 mod log;

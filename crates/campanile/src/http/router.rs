@@ -41,11 +41,15 @@ pub struct Router {
     allow: String,
 }
 
+/// What follows the place where something is mounted, by a name that nobody else gives.
+const BELOW: &str = "/{*below the mount}";
+const BELOW_NAME: &str = "below the mount";
+
 /// What is found at a path.
 enum Entry {
     Methods(Methods),
-    /// A handler of whatever lies beneath a path of so many bytes.
-    Mounted(usize, Box<dyn Handler>),
+    /// A handler of whatever lies beneath a path.
+    Mounted(Box<dyn Handler>),
 }
 
 /// The handlers of one path.
@@ -112,7 +116,8 @@ impl Router {
     }
 
     /// Answers everything beneath `prefix` by one handler, which sees the path below it as [`Request::path_below`]:
-    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`.
+    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`. The handler can be another
+    /// router, whose patterns are then matched with the path below; `/` is what it is asked for at `/static` itself.
     ///
     /// # Panics
     /// When the prefix stands in another pattern's way.
@@ -121,11 +126,10 @@ impl Router {
         let prefix = prefix.trim_end_matches('/');
         let handler = std::rc::Rc::new(handler);
         allow_too(&mut self.allow, "GET, HEAD, OPTIONS");
-        for suffix in ["", "/", "/{*path}"] {
+        for suffix in ["", "/", BELOW] {
             let pattern = format!("{prefix}{suffix}");
             if !pattern.is_empty() {
-                let handler = Box::new(std::rc::Rc::clone(&handler));
-                self.add(&pattern, Entry::Mounted(prefix.len(), handler));
+                self.add(&pattern, Entry::Mounted(Box::new(std::rc::Rc::clone(&handler))));
             }
         }
         self
@@ -170,7 +174,12 @@ impl Methods {
 
 impl Handler for Router {
     fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
-        let Ok(found) = self.paths.at(request.path()) else {
+        let path = match request.path_below() {
+            // Of a router that is mounted elsewhere.
+            "" if !request.path().is_empty() => "/",
+            path => path,
+        };
+        let Ok(found) = self.paths.at(path) else {
             return match (request.target().form(), request.method()) {
                 // Of the server as a whole (RFC 9110, section 9.3.7), or of none of its resources (section 9.3.6).
                 (TargetForm::Asterisk, Method::Options) => {
@@ -182,7 +191,12 @@ impl Handler for Router {
         };
         match &self.entries[*found.value].1 {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
-            Entry::Mounted(len, handler) => handler.handle(&request.mounted_at(*len), response),
+            Entry::Mounted(handler) => {
+                let below = found.params.iter().last().filter(|(name, _)| *name == BELOW_NAME);
+                let below = below.map_or(usize::from(path.ends_with('/')), |(_, below)| 1 + below.len());
+                let request = request.mounted_at(request.path().len() - below);
+                handler.handle(&request.with_params(&found.params), response)
+            }
         }
     }
 }
