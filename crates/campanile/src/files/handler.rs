@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use campanile_protocol::http1::Method;
@@ -45,8 +46,13 @@ pub struct Files {
     shared: Arc<Settings>,
 }
 
+/// The most that [`Files::max_cached`] can be: each client that asks for a file while it is read has it in memory.
+const MAX_CACHED: u64 = 1024 * 1024;
+
 #[derive(Clone)]
 pub(super) struct Settings {
+    /// No others have the same.
+    pub(super) id: u64,
     pub(super) root: Arc<OwnedFd>,
     pub(super) index: Option<String>,
     pub(super) dot_files: DotFiles,
@@ -67,6 +73,7 @@ impl Files {
         let root = rustix::fs::open(root.as_ref(), flags, rustix::fs::Mode::empty())?;
         Ok(Files {
             shared: Arc::new(Settings {
+                id: next_id(),
                 root: Arc::new(root),
                 index: Some("index.html".into()),
                 dot_files: DotFiles::Hidden,
@@ -112,11 +119,11 @@ impl Files {
         self.set(|settings| settings.cache_control = Some(value))
     }
 
-    /// The longest file that is kept in memory, in bytes. 64 KiB by default; 0 for none. All of them together take up to
-    /// 16 MiB and 1,024 descriptors of each worker.
+    /// The longest file that is kept in memory, in bytes: 1 MiB at most, 64 KiB by default; 0 for none. All of them
+    /// together take up to 16 MiB and 1,024 descriptors of each worker.
     #[must_use]
     pub fn max_cached(self, len: u64) -> Files {
-        self.set(|settings| settings.max_cached = len)
+        self.set(|settings| settings.max_cached = len.min(MAX_CACHED))
     }
 
     /// How long a path may lead to another file before that is noticed, if a directory or link on the way was replaced
@@ -127,9 +134,17 @@ impl Files {
     }
 
     fn set(mut self, set: impl FnOnce(&mut Settings)) -> Files {
-        set(Arc::make_mut(&mut self.shared));
+        let settings = Arc::make_mut(&mut self.shared);
+        settings.id = next_id();
+        set(settings);
         self
     }
+}
+
+/// Tells settings apart in the memory that all of a worker share.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Handler for Files {
@@ -143,7 +158,8 @@ impl Handler for Files {
         if request.path_below().is_empty() && !request.path().ends_with('/') {
             // The root itself: what it links to lies beneath the slash.
             let name = request.path().rsplit('/').next().unwrap_or("");
-            return response.status(301).field("Location", format!("./{name}/")).empty();
+            let query = request.query().map_or_else(String::new, |query| format!("?{query}"));
+            return response.status(301).field("Location", format!("./{name}/{query}")).empty();
         }
         let settings = &*self.shared;
         let path = RelativePath::resolve(request.path_below().as_bytes(), settings.dot_files)
@@ -153,7 +169,7 @@ impl Handler for Files {
             false => Accepted::of(std::iter::empty()),
         };
         let place = Place {
-            root: settings.root.as_raw_fd(),
+            files: settings.id,
             accepted: accepted.order(),
             is_directory: path.is_directory(),
         };
