@@ -113,10 +113,6 @@ impl<'a> Control<'a> {
         self.ask(Request::Stat(file.clone()))
     }
 
-    pub fn stat_now(&self, file: &File) -> Option<io::Result<crate::FileStat>> {
-        None
-    }
-
     /// Reads at most `len` bytes at `offset` into the worker's memory: [`Answer::Read`](crate::Answer::Read).
     ///
     /// At most [`Config::file_buffer_len`](crate::Config) bytes come in one answer; none means the file ends there.

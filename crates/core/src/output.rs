@@ -352,16 +352,6 @@ impl Output<'_> {
         Ok(())
     }
 
-    pub fn lend(&mut self, bytes: Bytes) -> Result<(), Bytes> {
-        self.send(bytes)
-    }
-    pub fn take_returned(&mut self) -> usize {
-        0
-    }
-    pub fn held(&self) -> usize {
-        self.outgoing.held_len
-    }
-
     /// Whether [`send`](Self::send) takes bytes of any length now.
     #[must_use]
     pub fn can_send(&self) -> bool {
