@@ -268,7 +268,7 @@ pub struct Context<'a> {
     /// The output and its room.
     pub output: Output<'a>,
     timer: &'a mut Option<Time>,
-    scope: Scope<'a>,
+    pub(crate) scope: Scope<'a>,
 }
 
 impl<'a> Context<'a> {
