@@ -22,5 +22,5 @@ pub(super) struct Found {
 /// Whether a file is still what it was. Its number tells it from another one, its times and its length from what it was
 /// before; one that is linked nowhere was removed or replaced.
 pub(super) fn is_unchanged(before: &FileStat, now: &FileStat) -> bool {
-    before == now
+    now.links > 0 && before == now
 }

@@ -155,7 +155,7 @@ impl Active {
         let Waits { body, room } = self.waits;
         // While a piece is left the next is not read, or whoever does not read the answer goes on being read from.
         let reads = body && self.incoming.ready() == 0 && !self.incoming.is_complete();
-        let room_comes = room && (cx.output.unsent() > 0 || !has_room(cx));
+        let room_comes = room && (cx.output.unsent() > 0 || !has_room(cx) || cx.output.awaits_peer());
         if (body || room) && !reads && !room_comes {
             let what = match (body, self.incoming.ready()) {
                 (false, _) => "room, wrote nothing, and has all the room there is",
