@@ -129,6 +129,7 @@ fn targets() {
                 let target = head.target();
                 let found = (target.form(), target.authority(), target.path(), target.query());
                 assert_eq!(found, (form, authority, path, query), "{line}");
+                assert_eq!(target.is_https(), line.contains("HTTPS://"), "{line}");
                 assert_eq!(head.host(), Some(authority.unwrap_or("a")), "{line}");
             }
             Err(error) => assert!(path.is_empty() && error == RequestError::Target, "{line}: {error}"),
