@@ -154,7 +154,7 @@ impl BodyDecoder {
             self.understood = input.len();
             return Ok(Decoded::More { at_least: 1 });
         };
-        let trailers = Trailers::new(&input[*start..end - 2]);
+        let trailers = Trailers::new(input.get(*start..end - 2).unwrap_or_default());
         self.state = State::Done;
         self.understood = 0;
         Ok(Decoded::Frame { frame: BodyPart::End(trailers), consumed: end })
