@@ -114,7 +114,7 @@ impl Talk {
     pub fn ends(&mut self) -> Result<End, String> {
         if self.peek()?.is_some() {
             let rest = String::from_utf8_lossy(&self.buffer[self.at..]).into_owned();
-            return Err(format!("bytes after the last answer: {:.120?}", rest));
+            return Err(format!("bytes after the last answer: {rest:.120?}"));
         }
         Ok(self.end.expect("it was seen"))
     }
@@ -170,7 +170,7 @@ impl Talk {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => self.end = Some(End::Reset),
             Err(error) => {
                 let rest = String::from_utf8_lossy(&self.buffer[self.at..]).into_owned();
-                return Err(format!("nothing for {PATIENCE:?} ({error}) after {:.80?}", rest));
+                return Err(format!("nothing for {PATIENCE:?} ({error}) after {rest:.80?}"));
             }
         }
         Ok(self.end.is_none())
