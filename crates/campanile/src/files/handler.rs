@@ -14,7 +14,7 @@ use crate::http::{Answered, Error, Handler, Request, Response};
 use super::asked::Asked;
 use super::cache::{Cache, Place};
 use super::coding::Accepted;
-use super::path::{DotFiles, RelativePath};
+use super::path::{DotFiles, RelativePath, with_slash};
 use super::plan::Plan;
 use super::serving::Serving;
 
@@ -142,8 +142,8 @@ impl Handler for Files {
         }
         if request.path_below().is_empty() && !request.path().ends_with('/') {
             // The root itself: what it links to lies beneath the slash.
-            let name = request.path().rsplit('/').next().unwrap_or("");
-            return response.status(301).field("Location", format!("./{name}/")).empty();
+            let there = with_slash(request.path(), request.query());
+            return response.status(301).field("Location", there).empty();
         }
         let settings = &*self.shared;
         let path = RelativePath::resolve(request.path_below().as_bytes(), settings.dot_files)

@@ -9,7 +9,7 @@ use super::error::{self, Error};
 use super::exchange::{Answer, Closure, Exchange, Next, Responder};
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
-use super::response::{Begun, How};
+use super::response::{Begun, How, too_long};
 use super::service::write_error;
 use super::shared::Shared;
 
@@ -97,6 +97,9 @@ impl Active {
                     return Ended::NotYet(Flow::Room);
                 }
                 match self.incoming.advance(&mut cx.input) {
+                    Ok(_) if self.incoming.is_too_long() => {
+                        return self.fail(&too_long().closing(), cx, config, shared);
+                    }
                     Ok(is_new) => has_changed |= is_new,
                     Err(error) => return self.fail(&error::of_body(error), cx, config, shared),
                 }
