@@ -153,6 +153,12 @@ impl Answer {
                 return Err(format!("ETag: {etag} (RFC 9110 8.8.3)"));
             }
         }
+        if self
+            .field("location")
+            .is_some_and(|to| ["//", "/\\", "\\"].iter().any(|start| to.starts_with(start)))
+        {
+            return Err("a redirect to wherever the request says".into());
+        }
         if self.count("x-injected") > 0 {
             return Err("a request wrote a field of the answer".into());
         }

@@ -112,7 +112,7 @@ fn sizes(t: &mut Table) {
     ] {
         broken(t, &format!("a size of {size:?}"), &format!("{size}\r\nhello\r\n0\r\n\r\n"));
     }
-    // What is declared is beyond the limit, or beyond what will ever come.
+    // One chunk beyond the limit: that the answer is 413 is known before its data, which will never come.
     for size in ["ffffffffffffffff", "8000000000000000", "7fffffffffffffff", "fffffffffffffffe"] {
         let request = [chunked("/echo", &format!("{size}\r\nhello\r\n0\r\n\r\n")).as_str(), NEVER].concat();
         t.one(format!("a size of {size}"), request, want(&[413, 400]), After::Closed);

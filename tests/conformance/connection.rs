@@ -308,7 +308,8 @@ fn upgrades(t: &mut Table) {
     for upgrade in [
         "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
         "Upgrade: h2c\r\nConnection: upgrade\r\n",
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
         "Upgrade: TLS/1.0\r\nConnection: Upgrade\r\n",
         "Upgrade: foo/1, bar\r\nConnection: Upgrade\r\n",
         "Upgrade: h2c\r\n",

@@ -304,7 +304,7 @@ fn bodies_nobody_wants(t: &mut Table) {
         t.allow(format!("PUT {path}"), &[statuses[0], 405], put);
         let broken = with("POST", path, "Transfer-Encoding: chunked\r\n", "xyz\r\n\r\n");
         let either = want(&[statuses[0], 400]);
-        t.one(format!("POST {path} with a broken body"), [&broken, NEVER].concat(), either, After::Closed);
+        t.one(format!("POST {path} with a broken body"), [&broken, NEVER].concat(), either, After::Ended);
     }
     t.allow("POST /headers", &[200], post("/headers", "hello"));
     t.allow("POST /headers in chunks", &[200], chunked("/headers", "5\r\nhello\r\n0\r\n\r\n")).slowly();

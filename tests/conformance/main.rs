@@ -12,6 +12,7 @@ mod conditions;
 mod connection;
 mod fields;
 mod framing;
+mod limit;
 mod paths;
 mod ranges;
 mod request_line;
@@ -37,7 +38,7 @@ const AT_ONCE: usize = 12;
 #[test]
 fn answers_as_the_rfcs_say() {
     let site = Site::make();
-    let server = Server::start(&site);
+    let server = Server::start(&site, &[]);
     let mut table = Table::default();
     request_line::table(&mut table);
     fields::table(&mut table);
@@ -49,16 +50,19 @@ fn answers_as_the_rfcs_say() {
     conditions::table(&mut table, server.address);
     ranges::table(&mut table, server.address);
 
-    let began = Instant::now();
-    let all = table.cases.len();
-    let failures = judge(table.cases, server.address);
-    println!("{} of {all} pass, in {:?}", all - failures.len(), began.elapsed());
-    let rows: Vec<_> = failures
-        .iter()
-        .map(|(case, wrong)| format!("{:<20} {}\n{:20} {wrong}", case.rfc, case.name, ""))
-        .collect();
-    server.is_well();
-    assert!(rows.is_empty(), "{} of {all} fail:\n{}", rows.len(), rows.join("\n"));
+    server.judges(table);
+}
+
+#[test]
+fn a_limit_is_where_it_was_put() {
+    if std::env::var("CONFORMANCE_ADDRESS").is_ok() {
+        return;
+    }
+    let site = Site::make();
+    let server = Server::start(&site, &["--body-limit", "1000"]);
+    let mut table = Table::default();
+    limit::table(&mut table, 1000);
+    server.judges(table);
 }
 
 /// Runs all cases; those that fail, in their order.
@@ -94,12 +98,28 @@ struct Server {
 }
 
 impl Server {
-    fn start(site: &Site) -> Server {
+    /// Fails with all rows that do.
+    fn judges(&self, table: Table) {
+        let (began, all) = (Instant::now(), table.cases.len());
+        let failures = judge(table.cases, self.address);
+        println!("{} of {all} pass, in {:?}", all - failures.len(), began.elapsed());
+        let row =
+            |(case, wrong): &(Case, String)| format!("{:<20} {}\n{:20} {wrong}", case.rfc, case.name, "");
+        let rows: Vec<_> = failures.iter().map(row).collect();
+        self.is_well();
+        assert!(rows.is_empty(), "{} of {all} fail:\n{}", rows.len(), rows.join("\n"));
+    }
+
+    fn start(site: &Site, options: &[&str]) -> Server {
         if let Ok(address) = std::env::var("CONFORMANCE_ADDRESS") {
             return Server { address: address.parse().expect("IP:PORT"), child: None, said: Arc::default() };
         }
         let mut command = Command::new(support::examples().join("http-server"));
-        command.args(["--listen", "127.0.0.1:0", "--workers", "1", "--root"]).arg(site.root());
+        command
+            .args(["--listen", "127.0.0.1:0", "--workers", "1"])
+            .args(options)
+            .arg("--root")
+            .arg(site.root());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
         let (said, errors) = (Arc::new(Mutex::new(String::new())), child.stderr.take().expect("it is piped"));
         let kept = said.clone();

@@ -136,8 +136,21 @@ fn folders(t: &mut Table) {
             if location.ends_with(at) { Ok(()) } else { Err(format!("Location: {location:?}")) }
         })
     };
-    t.one("a folder without its slash", get("/static/dir", ""), there("/static/dir/"), After::Any);
-    t.one("the root without its slash", get("/static", ""), there("/static/"), After::Any);
+    t.one("a folder without its slash", get("/static/dir", ""), there("dir/"), After::Any);
+    t.one("the root without its slash", get("/static", ""), there("static/"), After::Any);
+    for path in [
+        "/static//a.example/..",
+        "/static/%2fa.example/%2e%2e",
+        "//a.example/%2e%2e",
+        "/static//a.example",
+        "//",
+    ] {
+        t.allow(
+            format!("GET {path} leads nowhere else"),
+            &[404, 400, 403, 301, 302, 307, 308, 200],
+            get(path, ""),
+        );
+    }
     let unlisted: fn(&Answer) -> Result<(), String> = |answer| {
         let body = String::from_utf8_lossy(&answer.body);
         if body.contains("inner.txt") { Err("a list of files".into()) } else { Ok(()) }

@@ -167,6 +167,23 @@ fn heads(t: &mut Table) {
             After::Closed,
         );
     }
+    // A client that asked by HEAD reads no body, whatever is wrong with the rest.
+    let long = format!("X: {}\r\n", "x".repeat(100_000));
+    for (name, head) in [
+        ("no Host", "HEAD / HTTP/1.1\r\n\r\n".to_owned()),
+        ("a bad target", with("HEAD", "*", "", "")),
+        ("a bad field", with("HEAD", "/", "X : y\r\n", "")),
+        (
+            "a length and a coding",
+            with("HEAD", "/", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", ""),
+        ),
+        ("an unknown coding", with("HEAD", "/", "Transfer-Encoding: x\r\n", "")),
+        ("a bad length", with("HEAD", "/", "Content-Length: x\r\n", "")),
+        ("too long a field", with("HEAD", "/", &long, "")),
+    ] {
+        let refused = want(&[400, 405, 431, 501]).or_nothing();
+        t.one(format!("HEAD with {name}"), head, refused, After::Any);
+    }
     t.one(
         "HEAD, slowly",
         with("HEAD", "/plaintext", "", ""),
@@ -249,6 +266,37 @@ fn large(t: &mut Table) {
     t.scene("POST /stream beyond any limit in chunks", |to| {
         echoes(to, "/stream", LIMIT + 4_000_000, Some(70_000))
     });
+    for chunk in [None, Some(3000)] {
+        t.scene(format!("POST /stream by a client that reads late, chunks {chunk:?}"), move |to| {
+            late(to, "/stream", 24 << 20, chunk)
+        });
+        t.scene(format!("POST /echo by a client that reads late, chunks {chunk:?}"), move |to| {
+            late(to, "/echo", LIMIT, chunk)
+        });
+    }
+    t.scene("files to a client that reads late", |to| {
+        let (mut talk, file) = (Talk::to(to)?, crate::site::big());
+        talk.stuff(get("/static/big.bin", "").repeat(5).as_bytes());
+        talk.see(b"HTTP/1.1 200")?;
+        for _ in 0..5 {
+            let answer = talk.any_answer(Asked::default())?;
+            if answer.body != file {
+                return Err(format!("{} bytes", answer.body.len()));
+            }
+        }
+        Ok(())
+    });
+    t.scene("50000 requests at once by a client that reads late", |to| {
+        let mut talk = Talk::to(to)?;
+        talk.stuff(get("/plaintext", "").repeat(50_000).as_bytes());
+        for turn in 0..50_000 {
+            let answer = talk.any_answer(Asked::default()).map_err(|wrong| format!("{turn}: {wrong}"))?;
+            if answer.body != HELLO.as_bytes() {
+                return Err(format!("{turn}: {answer:?}"));
+            }
+        }
+        Ok(())
+    });
     let head = |length: usize| with("POST", "/echo", &format!("Content-Length: {length}\r\n"), "");
     t.scene("one byte too many, not sent", move |to| {
         let answer = Talk::to(to)?.ask(&head(LIMIT + 1))?;
@@ -286,15 +334,29 @@ fn large(t: &mut Table) {
 
 /// Sent and read at once: the answer is the body.
 fn echoes(to: SocketAddr, path: &str, length: usize, chunk: Option<usize>) -> Result<(), String> {
+    let (mut talk, sent) = (Talk::to(to)?, echoed(path, length, chunk));
+    talk.send(&sent);
+    is_echo(talk, length)
+}
+
+/// The same by a client that sends as much as it can before it reads, so that the server has to wait with both.
+fn late(to: SocketAddr, path: &str, length: usize, chunk: Option<usize>) -> Result<(), String> {
+    let (mut talk, sent) = (Talk::to(to)?, echoed(path, length, chunk));
+    talk.stuff(&sent);
+    is_echo(talk, length)
+}
+
+fn echoed(path: &str, length: usize, chunk: Option<usize>) -> Vec<u8> {
     let body = bytes(length);
-    let sent = match chunk {
+    match chunk {
         Some(size) => [chunked(path, "").as_bytes(), &in_chunks(&body, size)].concat(),
         None => [with("POST", path, &format!("Content-Length: {length}\r\n"), "").as_bytes(), &body].concat(),
-    };
-    let mut talk = Talk::to(to)?;
-    talk.send(&sent);
+    }
+}
+
+fn is_echo(mut talk: Talk, length: usize) -> Result<(), String> {
     let answer = talk.any_answer(Asked::default())?;
-    if answer.status != 200 || answer.body != body {
+    if answer.status != 200 || answer.body != bytes(length) {
         return Err(format!("{} with {} of {length} bytes", answer.status, answer.body.len()));
     }
     let next = talk.ask(&get("/plaintext", ""))?;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::answer::SECRET;
@@ -25,7 +26,10 @@ pub struct Site(PathBuf);
 
 impl Site {
     pub fn make() -> Site {
-        let site = Site(std::env::temp_dir().join(format!("campanile-conformance-{}", std::process::id())));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("campanile-conformance-{}-{number}", std::process::id());
+        let site = Site(std::env::temp_dir().join(name));
         let root = site.root();
         for folder in ["dir", "noindex"] {
             fs::create_dir_all(root.join(folder)).expect("a folder that is new");

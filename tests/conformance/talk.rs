@@ -43,6 +43,21 @@ impl Talk {
         Ok(Talk { stream, buffer: Vec::new(), at: 0, end: None, writer: None })
     }
 
+    /// Sends, and reads nothing until all is sent or the server takes no more; the rest is sent meanwhile.
+    pub fn stuff(&mut self, bytes: &[u8]) {
+        self.join();
+        let stuck = Duration::from_millis(200);
+        let _ = self.stream.set_write_timeout(Some(stuck));
+        let mut sent = 0;
+        while let Ok(n) = self.stream.write(&bytes[sent..])
+            && n > 0
+        {
+            sent += n;
+        }
+        let _ = self.stream.set_write_timeout(Some(PATIENCE));
+        self.send(&bytes[sent..]);
+    }
+
     /// Sends; that the server reads no more is seen in what it answers.
     pub fn send(&mut self, bytes: &[u8]) {
         self.join();
@@ -99,7 +114,7 @@ impl Talk {
     pub fn ends(&mut self) -> Result<End, String> {
         if self.peek()?.is_some() {
             let rest = String::from_utf8_lossy(&self.buffer[self.at..]).into_owned();
-            return Err(format!("bytes after the last answer: {:.120?}", rest));
+            return Err(format!("bytes after the last answer: {rest:.120?}"));
         }
         Ok(self.end.expect("it was seen"))
     }
@@ -155,7 +170,7 @@ impl Talk {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => self.end = Some(End::Reset),
             Err(error) => {
                 let rest = String::from_utf8_lossy(&self.buffer[self.at..]).into_owned();
-                return Err(format!("nothing for {PATIENCE:?} ({error}) after {:.80?}", rest));
+                return Err(format!("nothing for {PATIENCE:?} ({error}) after {rest:.80?}"));
             }
         }
         Ok(self.end.is_none())

@@ -61,14 +61,13 @@ fn files_of_every_length_come_whole_and_head_says_the_same() {
 #[test]
 fn names_may_be_anything_that_a_name_can_be() {
     let site = Site::new();
-    let names: [(&[u8], &str); 9] = [
+    let names: [(&[u8], &str); 8] = [
         (b"a b.txt", "/a%20b.txt"),
         ("gr\u{fc}n.txt".as_bytes(), "/gr%C3%BCn.txt"),
         (b"\xff\xfe.txt", "/%ff%FE.txt"),
         (b"100%.txt", "/100%25.txt"),
         (b"%61.txt", "/%2561.txt"),
         (b"a?b#c.txt", "/a%3Fb%23c.txt"),
-        (b"a\tb.txt", "/a%09b.txt"),
         (b"..txt", "/%2e.txt"),
         (b"-", "/-"),
     ];
@@ -84,11 +83,11 @@ fn names_may_be_anything_that_a_name_can_be() {
     let long = format!("/{}", "x".repeat(255));
     let too_long = format!("/{}", "x".repeat(256));
     let deep = format!("/{}", "x/".repeat(3000));
-    for target in [long.as_str(), &too_long, &deep, "/not/there", "/a%20b.txt/", "/a%20b.txt/c", "/a.txt.gz"] {
-
+    for target in [long.as_str(), &too_long, &deep, "/not/there", "/a%20b.txt/", "/a%20b.txt/c", "/a.txt.gz"]
+    {
         assert_eq!(browser.get(target, &[]).status, 404, "{target}");
     }
-    assert_eq!(browser.get("/a%00b", &[]).status, 400);
+    assert_eq!(browser.ask("GET", "/a%00b", &[]).status, 400);
 }
 
 #[test]
@@ -107,7 +106,7 @@ fn a_directory_is_its_index_and_is_beneath_a_slash() {
             assert_eq!(answer.status, status, "{below}{target}");
             match status {
                 200 => assert_eq!(answer.body, what.as_bytes(), "{below}{target}"),
-                301 => assert_eq!(answer.value("Location"), what, "{below}{target}"),
+                301 => assert_eq!(answer.value("Location"), format!("{below}{what}"), "{below}{target}"),
                 _ => {}
             }
         };
@@ -118,17 +117,17 @@ fn a_directory_is_its_index_and_is_beneath_a_slash() {
             is("/a/", 200, "a");
             is("/a//./", 200, "a");
             is("/a/../a%20b/", 200, "space");
-            is("/a", 301, "./a/");
-            is("/a?x=1&y=//z", 301, "./a/?x=1&y=//z");
-            is("/a%20b", 301, "./a%20b/");
+            is("/a", 301, "/a/");
+            is("/a?x=1&y=//z", 301, "/a/?x=1&y=//z");
+            is("/a%20b", 301, "/a%20b/");
             is("/a/index.html/", 404, "");
             is("/empty/", 404, "");
-            is("/empty", 301, "./empty/");
+            is("/empty", 301, "/empty/");
             is("/odd/", 404, "");
         }
-        if let Some(name) = below.rsplit('/').next().filter(|name| !name.is_empty()) {
-            is("", 301, &format!("./{name}/"));
-            is("?q=1", 301, &format!("./{name}/?q=1"));
+        if !below.is_empty() {
+            is("", 301, "/");
+            is("?q=1", 301, "/?q=1");
         }
     }
     let (_server, address) = mount("/", site.files().index("x"));
@@ -194,16 +193,28 @@ fn nothing_outside_of_the_root_is_served() {
             let answer = browser.get(&format!("/{name}"), &[]);
             assert_eq!((answer.status, &answer.body[..]), (200, &b"inside"[..]), "{name}");
         }
-        let ways = ["/../secret", "/dir/../../secret", "/%2e%2e/secret", "/.%2E/secret", "//../secret", "/dir/..//../secret"];
+        let ways = [
+            "/../secret",
+            "/dir/../../secret",
+            "/%2e%2e/secret",
+            "/.%2E/secret",
+            "//../secret",
+            "/dir/..//../secret",
+        ];
         for way in ways {
             assert_eq!(browser.get(way, &[]).status, 400, "{way}");
         }
-        for way in ["/..%2fsecret", "/%2e%2e%2fsecret", "/..%5csecret", "/dir/..%2f..%2fsecret", "/....//secret"] {
+        for way in
+            ["/..%2fsecret", "/%2e%2e%2fsecret", "/..%5csecret", "/dir/..%2f..%2fsecret", "/....//secret"]
+        {
             assert_eq!(browser.get(way, &[]).status, 404, "{way}");
         }
         // A neighbour that is out of bounds is none.
         let answer = browser.get("/plain", &["Accept-Encoding: gzip"]);
-        assert_eq!((answer.status, answer.field("Content-Encoding"), &answer.body[..]), (200, None, &b"plain"[..]));
+        assert_eq!(
+            (answer.status, answer.field("Content-Encoding"), &answer.body[..]),
+            (200, None, &b"plain"[..])
+        );
     }
     // The root is the directory that was opened, wherever it is now, and whatever has its name.
     fs::rename(site.root(), site.folder().join("moved")).expect("it is ours");
@@ -271,7 +282,9 @@ fn dot_files_are_hidden_unless_they_are_wanted() {
 #[test]
 fn the_neighbour_that_the_client_likes_best_is_sent() {
     let site = Site::new();
-    for (name, text) in [("a.css", "plain"), ("a.css.gz", "g"), ("a.css.br", "br"), ("a.css.zst", "zst"), ("b.css", "b")] {
+    for (name, text) in
+        [("a.css", "plain"), ("a.css.gz", "g"), ("a.css.br", "br"), ("a.css.zst", "zst"), ("b.css", "b")]
+    {
         site.write(name, text);
     }
     site.write("dir/index.html", "plain");
@@ -299,7 +312,10 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
             assert_eq!((answer.status, &answer.body[..]), (200, body.as_bytes()), "{accepted}");
             assert_eq!(answer.field("Content-Encoding"), coding, "{accepted}");
             assert_eq!(answer.value("Content-Type"), "text/css; charset=utf-8");
-            assert_eq!((answer.value("Vary"), answer.value("Cache-Control")), ("Accept-Encoding", "no-cache"));
+            assert_eq!(
+                (answer.value("Vary"), answer.value("Cache-Control")),
+                ("Accept-Encoding", "no-cache")
+            );
             tags.push((body, answer.value("ETag").to_owned()));
         }
         tags.sort();
@@ -318,5 +334,8 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
     }
     let (_server, address) = mount("/", site.files().precompressed(false));
     let answer = Browser::connect(address).get("/a.css", &["Accept-Encoding: br, identity;q=0"]);
-    assert_eq!((answer.body, answer.fields.iter().any(|(name, _)| name == "Vary")), (b"plain".to_vec(), false));
+    assert_eq!(
+        (answer.body, answer.fields.iter().any(|(name, _)| name == "Vary")),
+        (b"plain".to_vec(), false)
+    );
 }

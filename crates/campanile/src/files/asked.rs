@@ -15,7 +15,8 @@ pub(super) struct Asked {
     pub(super) path: Vec<u8>,
     pub(super) is_directory: bool,
     pub(super) accepted: Accepted,
-    /// As it was sent.
+    /// Path and query as they were sent, with whatever the path is mounted at.
+    target: String,
     query: Option<String>,
     /// The fields that decide which part of a file is sent, if any. Mostly there are none.
     fields: Vec<(&'static str, Vec<u8>)>,
@@ -33,6 +34,7 @@ impl Asked {
             path: path.as_bytes().to_vec(),
             is_directory: path.is_directory(),
             accepted,
+            target: request.path().to_owned(),
             query: request.query().map(str::to_owned),
             fields: fields.filter_map(|field| Some((decisive(field.name)?, field.value.to_vec()))).collect(),
         }
@@ -46,9 +48,8 @@ impl Asked {
         self.fields.iter().filter(move |(known, _)| *known == name).map(|(_, value)| &value[..])
     }
 
-    /// Where the directory is that was asked for without a slash at its end, seen from where it was asked for.
+    /// Where the directory is that was asked for without a slash at its end.
     pub(super) fn with_slash(&self) -> String {
-        let query = self.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
-        format!("{}{query}", with_slash(&self.path))
+        with_slash(&self.target, self.query.as_deref())
     }
 }

@@ -66,7 +66,8 @@ fn read(root: &OwnedFd, path: &[u8], settings: &Settings) -> io::Result<String> 
     let at = if path.is_empty() { &b"."[..] } else { path };
     let directory = openat2(root, at, flags, Mode::empty(), resolve)?;
     let mut failed = None;
-    let names = Dir::read_from(&directory)?.map_while(|entry| entry.map_err(|error| failed = Some(error)).ok());
+    let names =
+        Dir::read_from(&directory)?.map_while(|entry| entry.map_err(|error| failed = Some(error)).ok());
     let entries = names.filter_map(|entry| {
         // One that was removed meanwhile is not there; what a link leads to is found out by who follows it.
         let stat = statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;

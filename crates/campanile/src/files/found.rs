@@ -67,7 +67,7 @@ impl Found {
 /// Whether a file is still what it was. Its number tells it from another one, its times and its length from what it was
 /// before; one that is linked nowhere was removed or replaced.
 pub(super) fn is_unchanged(before: &FileStat, now: &FileStat) -> bool {
-    before == now
+    now.links > 0 && before == now
 }
 
 /// Whether the bytes of a file are still what they were, whatever became of its names.

@@ -15,7 +15,7 @@ use crate::http::{Answered, Error, Handler, Request, Response};
 use super::asked::Asked;
 use super::cache::{Cache, Place};
 use super::coding::Accepted;
-use super::path::{DotFiles, RelativePath};
+use super::path::{DotFiles, RelativePath, with_slash};
 use super::plan::Plan;
 use super::serving::Serving;
 
@@ -157,9 +157,8 @@ impl Handler for Files {
         }
         if request.path_below().is_empty() && !request.path().ends_with('/') {
             // The root itself: what it links to lies beneath the slash.
-            let name = request.path().rsplit('/').next().unwrap_or("");
-            let query = request.query().map_or_else(String::new, |query| format!("?{query}"));
-            return response.status(301).field("Location", format!("./{name}/{query}")).empty();
+            let there = with_slash(request.path(), request.query());
+            return response.status(301).field("Location", there).empty();
         }
         let settings = &*self.shared;
         let path = RelativePath::resolve(request.path_below().as_bytes(), settings.dot_files)
@@ -168,11 +167,8 @@ impl Handler for Files {
             true => Accepted::of(request.values("Accept-Encoding")),
             false => Accepted::of(std::iter::empty()),
         };
-        let place = Place {
-            files: settings.id,
-            accepted: accepted.order(),
-            is_directory: path.is_directory(),
-        };
+        let place =
+            Place { files: settings.id, accepted: accepted.order(), is_directory: path.is_directory() };
         let control = response.control();
         let cache = control.shared::<Cache>();
         if let Some(found) = cache.fresh(place, path.as_bytes(), settings.recheck, control) {

@@ -64,21 +64,20 @@ impl Sending {
             let len = bytes.len() as u64;
             if exchange.lend(bytes)? {
                 self.at += len;
-            } else {
-                // The client stopped reading: the bytes are read again when it goes on.
-                return Ok(Next::Room);
             }
+            // Else the client stopped reading, and the bytes are read again when it goes on.
         }
         // The next part begins when nothing of this one can come back.
         if self.at == self.end && exchange.held() == 0 && !self.begin_part(exchange)? {
             return Ok(Next::Done);
         }
-        if self.at < self.end && self.reading.is_none() && exchange.held() <= PIECE as usize {
+        let takes_more = exchange.can_lend() && exchange.held() <= PIECE as usize;
+        if takes_more && self.at < self.end && self.reading.is_none() {
             let len = PIECE.min(self.end - self.at) as usize;
             let ticket = exchange.control().read_file(&self.file, self.at, len);
             self.reading = Some((ticket, self.at));
         }
-        Ok(if exchange.held() > 0 { Next::Room } else { Next::Wait })
+        Ok(if exchange.held() > 0 || !exchange.can_lend() { Next::Room } else { Next::Wait })
     }
 
     /// Writes what stands before the next part, if there is one; else what stands behind the last.

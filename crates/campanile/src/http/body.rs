@@ -19,6 +19,10 @@ pub(super) struct Incoming {
     /// How many more bytes the input must have for the next part.
     at_least: usize,
     trailers: Vec<(String, Vec<u8>)>,
+    /// Bytes of data that were consumed.
+    consumed: u64,
+    /// Bytes of data that anybody wants.
+    limit: u64,
     /// The client waits for `100 Continue` before it sends the body.
     expects_continue: bool,
 }
@@ -31,6 +35,8 @@ impl Incoming {
             behind: 0,
             at_least: 1,
             trailers: Vec::new(),
+            consumed: 0,
+            limit: u64::MAX,
             expects_continue: expects_continue && !length.is_empty(),
         }
     }
@@ -80,6 +86,18 @@ impl Incoming {
     pub(super) fn take(&mut self, n: usize) {
         assert!(n <= self.ready, "consume({n}) of a piece of {}", self.ready);
         self.ready -= n;
+        self.consumed += n as u64;
+    }
+
+    /// Says that a longer body is wanted by nobody.
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Whether the body is known to be longer than is wanted: a chunk says how long it is before it comes.
+    pub(super) fn is_too_long(&self) -> bool {
+        let known = self.consumed.saturating_add(self.ready as u64).saturating_add(self.decoder.announced());
+        known > self.limit
     }
 
     /// Reads up to the next piece or the end, if all of the last was consumed. Says whether there is something new.
@@ -125,8 +143,10 @@ pub(super) struct Rest {
 /// How far the discarding of a body is.
 pub(super) enum Discarded {
     Whole,
-    /// It is invalid, or longer than anybody discards.
+    /// It is longer than anybody discards.
     TooMuch,
+    /// It is none.
+    Invalid(BodyError),
     /// It goes on when so many bytes more are there.
     NotYet(usize),
 }
@@ -149,7 +169,7 @@ impl Rest {
             };
             *left = after;
             match advanced {
-                Err(_) => return Discarded::TooMuch,
+                Err(error) => return Discarded::Invalid(error),
                 Ok(_) if incoming.is_complete() => return Discarded::Whole,
                 Ok(true) => {}
                 Ok(false) => return Discarded::NotYet(incoming.at_least()),

@@ -60,10 +60,11 @@ where
                 _ => Error::new(408, "the body of the request took too long").closing(),
             });
         }
+        exchange.incoming.limit(self.limit as u64);
         let ready = exchange.body().len();
         let held = self.account.as_ref().map_or(0, Account::len);
         if held + ready > self.limit {
-            return Err(too_long(self.limit).closing());
+            return Err(too_long().closing());
         }
         if ready > 0 && held == 0 && exchange.is_last_piece() {
             // All of it came at once. It is answered before anything else is read, and needs no memory.

@@ -114,7 +114,7 @@ impl<'r, 'o> Response<'r, 'o> {
     {
         match self.body {
             BodyLength::Empty | BodyLength::Length(0) => answer(Bytes::new(), self),
-            BodyLength::Length(len) if len > limit as u64 => Err(too_long(limit)),
+            BodyLength::Length(len) if len > limit as u64 => Err(too_long()),
             _ => Ok(self.respond(Collect::new(limit, answer))),
         }
     }
@@ -175,8 +175,8 @@ impl<'r, 'o> Response<'r, 'o> {
 }
 
 /// The body is longer than whoever answers will read (RFC 9110, section 15.5.14).
-pub(super) fn too_long(limit: usize) -> Error {
-    Error::new(413, format!("the body is longer than {limit} bytes"))
+pub(super) fn too_long() -> Error {
+    Error::new(413, "the body is too long")
 }
 
 impl<'r, 'o> Head<'r, 'o> {

@@ -16,7 +16,9 @@ use campanile_core::{
     Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time,
 };
 use campanile_protocol::Decoded;
-use campanile_protocol::http1::{BodyLength, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
+use campanile_protocol::http1::{
+    BodyError, BodyLength, Exchange as Facts, RequestDecoder, RequestHead, field_slots,
+};
 
 use super::Handler;
 use super::active::{Active, Ended};
@@ -175,19 +177,31 @@ impl<H: Handler> Http<H> {
                 let facts = if self.is_draining { head.exchange().closing() } else { head.exchange() };
                 let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
                 let first = First { head: &head, rest, facts, config, shared };
+                let unsent = cx.output.unsent();
                 let answered = first.answer(handler, &mut cx.output, &mut cx.control);
                 let incoming = (!head.body().is_empty() || !matches!(answered, How::Whole { .. }))
                     .then(|| incoming(&head));
                 cx.input.consume(consumed);
                 match answered {
                     How::Whole { keep_alive, status } => {
+                        let after = match incoming {
+                            None => Ok((!keep_alive).then(|| close(persists))),
+                            Some(incoming) => self.after(incoming, keep_alive, persists, cx),
+                        };
+                        let (status, flow) = after.map_or_else(
+                            |error| {
+                                // What came with the head is no request: whatever was answered is not.
+                                let error = error::of_body(error);
+                                cx.output.truncate(unsent);
+                                self.refuse(&error, facts, cx);
+                                (error.status(), Some(Flow::Finish))
+                            },
+                            |flow| (status, flow),
+                        );
                         if let Some(record) = record {
                             record.tell(status, cx.now());
                         }
-                        match incoming {
-                            None => (!keep_alive).then(|| close(persists)),
-                            Some(incoming) => self.after(incoming, keep_alive, persists, cx),
-                        }
+                        flow
                     }
                     How::Later { begun, responder } => {
                         // From now on the timer is the responder's, and tells it nothing that it did not ask for.
@@ -201,7 +215,7 @@ impl<H: Handler> Http<H> {
                 }
             }
             Err(error) => {
-                let facts = Facts::refused();
+                let facts = Facts::refused_to(&cx.input);
                 let error = error::of_head(error);
                 self.refuse(&error, facts, cx);
                 Some(Flow::Finish)
@@ -238,30 +252,33 @@ impl<H: Handler> Http<H> {
         }
         cx.clear_timer();
         self.since = cx.now();
-        self.after(incoming, keep_alive, persists, cx)
+        self.after(incoming, keep_alive, persists, cx).unwrap_or(Some(Flow::Finish))
     }
 
     /// A request was answered; what becomes of the rest of its body.
+    ///
+    /// # Errors
+    /// When what is here of it is no body.
     fn after(
         &mut self,
         incoming: Incoming,
         keep_alive: bool,
         persists: bool,
         cx: &mut Context<'_>,
-    ) -> Option<Flow> {
+    ) -> Result<Option<Flow>, BodyError> {
         if incoming.is_complete() || incoming.remaining() == Some(0) {
-            return (!keep_alive).then(|| close(persists));
+            return Ok((!keep_alive).then(|| close(persists)));
         }
         let (here, limit) = (cx.input.len(), self.config.discard_limit);
         if !keep_alive || incoming.leaves_too_much(here, limit) {
-            return Some(Flow::Finish);
+            return Ok(Some(Flow::Finish));
         }
         let mut rest = Rest::new(incoming, limit.saturating_add(here as u64));
         let discarded = rest.discard(&mut cx.input);
         if matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Skipping(Box::new(rest));
         }
-        self.go_on_after(&discarded, cx)
+        self.go_on_after(discarded, cx)
     }
 
     /// Reads on to the end of a body that nobody wants.
@@ -271,14 +288,15 @@ impl<H: Handler> Http<H> {
         if !matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Idle;
         }
-        self.go_on_after(&discarded, cx)
+        self.go_on_after(discarded, cx).unwrap_or(Some(Flow::Finish))
     }
 
-    fn go_on_after(&mut self, discarded: &Discarded, cx: &mut Context<'_>) -> Option<Flow> {
-        match *discarded {
-            Discarded::Whole => None,
-            Discarded::TooMuch => Some(Flow::Finish),
-            Discarded::NotYet(at_least) => Some(self.wait_for(at_least, cx)),
+    fn go_on_after(&mut self, discarded: Discarded, cx: &mut Context<'_>) -> Result<Option<Flow>, BodyError> {
+        match discarded {
+            Discarded::Whole => Ok(None),
+            Discarded::TooMuch => Ok(Some(Flow::Finish)),
+            Discarded::Invalid(error) => Err(error),
+            Discarded::NotYet(at_least) => Ok(Some(self.wait_for(at_least, cx))),
         }
     }
 
@@ -308,7 +326,7 @@ impl<H: Handler> Http<H> {
         }
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
-            self.refuse(&error, Facts::refused(), cx);
+            self.refuse(&error, Facts::refused_to(&cx.input), cx);
         }
         Flow::Finish
     }
@@ -347,7 +365,12 @@ impl First<'_> {
         let (outlet, behind_it, body) = (&mut outlet, &mut behind, head.body());
         let response =
             Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, standing };
-        let answered = handler.handle(&Request::new(head), response);
+        // No TLS was spoken here, so nobody can vouch for it (RFC 9110, section 7.4).
+        let answered = if head.target().is_https() {
+            Err(Error::new(421, "this is not a connection for https"))
+        } else {
+            handler.handle(&Request::new(head), response)
+        };
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
             Ok(how)

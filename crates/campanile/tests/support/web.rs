@@ -107,7 +107,8 @@ impl Answer {
 
     /// The parts of a `multipart/byteranges`, each with its Content-Range, read as a client would.
     pub fn parts(&self) -> Vec<(String, Vec<u8>)> {
-        let boundary = self.value("Content-Type").strip_prefix("multipart/byteranges; boundary=").expect("parts");
+        let boundary =
+            self.value("Content-Type").strip_prefix("multipart/byteranges; boundary=").expect("parts");
         let (mut rest, mut parts) = (&self.body[..], Vec::new());
         let mut delimiter = format!("--{boundary}");
         loop {
@@ -118,7 +119,9 @@ impl Answer {
             }
             let end = find(rest, b"\r\n\r\n").expect("a head of a part");
             let head = String::from_utf8(rest[..end].to_vec()).expect("text");
-            let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).expect("a field").to_owned();
+            let value = |name: &str| {
+                head.lines().find_map(|line| line.strip_prefix(name)).expect("a field").to_owned()
+            };
             assert!(!value("Content-Type: ").is_empty());
             let range = value("Content-Range: ");
             let (first, last) = bounds(&range);
@@ -132,7 +135,8 @@ impl Answer {
 
 /// The first and last byte in `bytes FIRST-LAST/LENGTH`.
 pub fn bounds(range: &str) -> (u64, u64) {
-    let (first, last) = range.strip_prefix("bytes ").and_then(|range| range.split_once('-')).expect("a range");
+    let (first, last) =
+        range.strip_prefix("bytes ").and_then(|range| range.split_once('-')).expect("a range");
     let number = |text: &str| text.parse().expect("a number");
     (number(first), number(last.split('/').next().expect("a last byte")))
 }
@@ -184,7 +188,10 @@ impl<R: Read> Browser<R> {
     pub fn try_answer(&mut self, is_to_head: bool) -> Option<Answer> {
         let mut answer = self.head()?;
         let has_body = !is_to_head && !matches!(answer.status, 204 | 304);
-        let len = answer.field("Content-Length").filter(|_| has_body).map_or(0, |len| len.parse().expect("a length"));
+        let len = answer
+            .field("Content-Length")
+            .filter(|_| has_body)
+            .map_or(0, |len| len.parse().expect("a length"));
         answer.body = vec![0; len];
         self.reader.read_exact(&mut answer.body).ok()?;
         Some(answer)
@@ -202,7 +209,9 @@ impl<R: Read> Browser<R> {
                 return Some(answer);
             }
             match line.split_once(": ") {
-                Some((name, value)) if answer.status > 0 => answer.fields.push((name.to_owned(), value.to_owned())),
+                Some((name, value)) if answer.status > 0 => {
+                    answer.fields.push((name.to_owned(), value.to_owned()))
+                }
                 _ => answer.status = line.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?,
             }
         }

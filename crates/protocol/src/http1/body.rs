@@ -89,6 +89,14 @@ impl BodyDecoder {
         }
     }
 
+    /// Bytes of data that are known to come: the rest of a body whose length the head said, or of a chunk.
+    pub fn announced(&self) -> u64 {
+        match self.state {
+            State::Fixed { remaining } | State::ChunkData { remaining } => remaining,
+            _ => 0,
+        }
+    }
+
     /// Understands what it can of a chunked body from `at` on, up to the next part.
     fn decode_chunked<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<BodyPart<'a>>, BodyError> {
         let mut at = self.understood.min(input.len());
@@ -154,7 +162,7 @@ impl BodyDecoder {
             self.understood = input.len();
             return Ok(Decoded::More { at_least: 1 });
         };
-        let trailers = Trailers::new(&input[*start..end - 2]);
+        let trailers = Trailers::new(input.get(*start..end - 2).unwrap_or_default());
         self.state = State::Done;
         self.understood = 0;
         Ok(Decoded::Frame { frame: BodyPart::End(trailers), consumed: end })

@@ -18,6 +18,16 @@ impl Exchange {
         Exchange { version: Version::Http11, keep_alive: false, is_head: false, is_connect: false }
     }
 
+    /// For a request that could not be read but began with `input`: as [`refused`](Self::refused), and if its method is
+    /// HEAD the answer has no body, which the client would take for the beginning of another.
+    pub fn refused_to(input: &[u8]) -> Self {
+        let mut line = input;
+        while let Some(rest) = line.strip_prefix(b"\r\n") {
+            line = rest;
+        }
+        Exchange { is_head: line.starts_with(b"HEAD "), ..Exchange::refused() }
+    }
+
     /// The same, but the connection closes after the response.
     #[must_use]
     pub const fn closing(self) -> Self {

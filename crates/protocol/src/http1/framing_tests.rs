@@ -67,6 +67,10 @@ fn hosts() {
         ("%4", false),
         ("%zz", false),
         ("%00", false),
+        ("a%0d%0ab", false),
+        ("a%1F", false),
+        ("a%7fb", false),
+        ("%C3%A9.example", true),
         ("a\\b", false),
         ("\u{e9}", false),
     ] {

@@ -164,7 +164,8 @@ fn span_of_name(bytes: &[u8]) -> Option<usize> {
     loop {
         end += span(&bytes[end..], HOST);
         match &bytes[end..] {
-            [b'%', b'0', b'0', ..] => return None,
+            // An escaped control is none of a name.
+            [b'%', b'0' | b'1', ..] | [b'%', b'7', b'f' | b'F', ..] => return None,
             [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => end += 3,
             [b'%', ..] => return None,
             _ => return Some(end),

@@ -129,6 +129,7 @@ fn targets() {
                 let target = head.target();
                 let found = (target.form(), target.authority(), target.path(), target.query());
                 assert_eq!(found, (form, authority, path, query), "{line}");
+                assert_eq!(target.is_https(), line.contains("HTTPS://"), "{line}");
                 assert_eq!(head.host(), Some(authority.unwrap_or("a")), "{line}");
             }
             Err(error) => assert!(path.is_empty() && error == RequestError::Target, "{line}: {error}"),
@@ -363,4 +364,25 @@ fn a_head_shows_what_was_sent() {
     let names: Vec<String> =
         ["GET", "PATCH", "get"].iter().map(|name| Method::of(name).as_str().into()).collect();
     assert_eq!(names, ["GET", "PATCH", "get"]);
+}
+
+#[test]
+fn an_input_may_end_behind_empty_lines_but_not_inside_a_head() {
+    for (input, expected) in [
+        (&b""[..], Ok(None)),
+        (b"\r\n", Ok(None)),
+        (b"\r\n\r\n\r\n", Ok(None)),
+        (b"\r", Err(RequestError::Truncated)),
+        (b"G", Err(RequestError::Truncated)),
+        (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n", Err(RequestError::Truncated)),
+    ] {
+        let mut slots = field_slots::<4>();
+        let found = RequestDecoder::new(Limits::default()).decode_end(input, &mut slots);
+        assert_eq!(
+            found.map(|found| found.map(|(_, consumed)| consumed)),
+            expected,
+            "{}",
+            input.escape_ascii()
+        );
+    }
 }
