@@ -254,7 +254,7 @@ fn what_is_no_file_is_not_there_and_blocks_nobody() {
 fn what_may_not_be_read_is_forbidden() {
     let site = Site::new();
     let path = site.write("private", "private");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).expect("it is ours");
     let (_server, address) = site.serve();
     let expected = if is_root() { 200 } else { 403 };
     assert_eq!(Browser::connect(address).get("/private", &[]).status, expected);

@@ -118,7 +118,7 @@ fn files_in_memory_are_bounded() {
     }
     let growth = process::resident_kib(std::process::id(), "RssAnon").saturating_sub(memory);
     let opened = process::descriptors() - descriptors;
-    println!("{growth} KiB and {opened} descriptors more");
+    eprintln!("{growth} KiB and {opened} descriptors more");
     assert!(opened > 100 && opened <= 1024, "{opened} descriptors");
     // 16 MiB of files, and what it takes to remember, to read and to send them.
     assert!(growth < 24 * 1024, "{growth} KiB");

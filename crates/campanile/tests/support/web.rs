@@ -40,12 +40,18 @@ impl Site {
 
     /// Writes a file beneath the root, and makes it look as if that was long ago.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("the root at least")).expect("a folder");
-        fs::write(&path, bytes).expect("a file");
+        let path = self.write_now(name, bytes);
         let long_ago = SystemTime::now() - Duration::from_secs(3600);
         let file = fs::File::options().write(true).open(&path).expect("it was just written");
         file.set_modified(long_ago).expect("it is ours");
+        path
+    }
+
+    /// Writes a file beneath the root.
+    pub fn write_now(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("the root at least")).expect("a folder");
+        fs::write(&path, bytes).expect("a file");
         path
     }
 
@@ -210,7 +216,7 @@ impl<R: Read> Browser<R> {
             }
             match line.split_once(": ") {
                 Some((name, value)) if answer.status > 0 => {
-                    answer.fields.push((name.to_owned(), value.to_owned()))
+                    answer.fields.push((name.to_owned(), value.to_owned()));
                 }
                 _ => answer.status = line.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?,
             }
