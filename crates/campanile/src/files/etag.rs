@@ -10,9 +10,10 @@ use super::coding::Coding;
 /// The text of a tag of ours: `W/`, quotes, two numbers of 64 bits, and a coding.
 pub(crate) type TagText = ArrayString<48>;
 
-/// A file changed this recently may change again within the same tick of the file system's clock, which is that of the
-/// kernel: 10 ms at the slowest (CONFIG_HZ=100).
-pub(crate) const FRESH: Duration = Duration::from_millis(20);
+/// A file changed this recently may change again and look the same: within the same tick of the file system's clock,
+/// which is that of the kernel, 10 ms at the slowest (CONFIG_HZ=100); or because it is still being changed, for write(2)
+/// notes the time before it copies the bytes, and can be held up in between. Apache takes a second as well.
+pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// The tag of a file, as the value of ETag (RFC 9110 8.8.3): when it was last changed, its length, and the coding.
 ///
@@ -22,8 +23,8 @@ pub(crate) const FRESH: Duration = Duration::from_millis(20);
 ///
 /// Each coding has a tag of its own, since its bytes are others (RFC 9110 8.8.3.3).
 ///
-/// A strong tag promises that the bytes are the same, and a clock ticks only every few milliseconds. So the tag of a
-/// file that was changed less than 20 ms before `now`, or after it, is weak (RFC 9110 8.8.1): the
+/// A strong tag promises that the bytes are the same, and they may not all be written yet. So the tag of a
+/// file that was changed less than a second before `now`, or after it, is weak (RFC 9110 8.8.1): the
 /// client caches it all the same, but does not join parts of it.
 pub(crate) fn tag_of_file(modified: SystemTime, len: u64, coding: Coding, now: SystemTime) -> TagText {
     let nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -158,9 +159,9 @@ mod tests {
         let modified = at(5_000_000_000);
         let is_weak = |now| tag_of_file(modified, 1, Coding::Identity, at(now)).starts_with("W/");
         assert!(is_weak(5_000_000_000));
-        assert!(is_weak(5_019_999_999));
+        assert!(is_weak(5_999_999_999));
         assert!(is_weak(4_000_000_000));
-        assert!(!is_weak(5_020_000_000));
+        assert!(!is_weak(6_000_000_000));
     }
 
     #[test]
