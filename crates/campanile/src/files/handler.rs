@@ -37,6 +37,24 @@ use super::serving::Serving;
 /// A directory is answered by its `index.html`. Of `NAME.br`, `NAME.zst` and `NAME.gz` beside a file the one that the
 /// client likes best is sent in its place (section 12.5.3).
 ///
+/// | Asked for | Answered |
+/// |---|---|
+/// | a file | 200, 206 or 304, with ETag, Last-Modified, Accept-Ranges, Vary and `X-Content-Type-Options: nosniff` |
+/// | a directory, without a slash at its end | 301 to the same with one |
+/// | a directory | its index; without one the [listing](Self::listing), or 404 |
+/// | a file, with a slash at its end | 404 |
+/// | what leads out of the root, is no file, is hidden, or not there | 404; 400 for `..` beyond the root |
+/// | what may not be read | 403 |
+/// | a state or a part that there is not | 412 or 416 |
+/// | a coding that there is not, if `identity` is refused | 406 |
+/// | by another method | 405 |
+/// | what changes all the time, too many listings or open files | 503, with Retry-After |
+///
+/// An answer is wholly one state of a file. If a large one is changed while it is sent the connection is closed early,
+/// which the client sees; one that is replaced or removed is sent to its end. A file that was changed within the last
+/// second has a weak ETag, and is read anew each time. What is written through mmap(2), and on file systems of the
+/// network, is noticed only as far as the kernel knows of it.
+///
 /// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself;
 /// each request asks the kernel whether the file was changed, removed or replaced, and
 /// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a client
