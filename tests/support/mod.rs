@@ -71,7 +71,7 @@ impl Drop for Program {
 
 /// Where the examples are. Cargo builds them before it runs all tests of their package, but not before it runs one; so
 /// they are built here, which takes no time if it is done already.
-fn examples() -> &'static Path {
+pub fn examples() -> &'static Path {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES.get_or_init(|| {
         let test = std::env::current_exe().expect("a test has a file");
