@@ -14,7 +14,8 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use campanile::{Server, http};
+use campanile::Server;
+use campanile::http::{self, Files};
 use clap::Parser;
 
 use options::Options;
@@ -37,8 +38,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     for address in options.listen {
         server = server.listen(address);
     }
-    let root = options.root;
-    let server = http::serve(server, config, move || routes::router(root.as_deref(), body_limit))?;
+    let files = options.root.map(Files::new).transpose()?;
+    let server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
     signals::stop_by(server.stopper())?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();

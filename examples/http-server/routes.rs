@@ -1,8 +1,6 @@
 //! The routes: what is answered where.
 
-use std::path::Path;
-
-use campanile::http::{Answered, Error, FieldLine, Handler, Next, Request, Response, Router, handler};
+use campanile::http::{Answered, Error, FieldLine, Files, Handler, Next, Request, Response, Router, handler};
 
 const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
 const CSS: FieldLine = FieldLine::from_static("Content-Type: text/css; charset=utf-8\r\n");
@@ -12,7 +10,7 @@ const PLAIN: FieldLine = FieldLine::from_static("Content-Type: text/plain\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The routes, for one worker.
-pub(crate) fn router(root: Option<&Path>, body_limit: usize) -> Router {
+pub(crate) fn router(files: Option<Files>, body_limit: usize) -> Router {
     let router = Router::new()
         .get("/", |_, response| response.text(200, include_str!("site/endpoints.txt")))
         .get("/204", |_, response| response.status(204).empty())
@@ -25,17 +23,13 @@ pub(crate) fn router(root: Option<&Path>, body_limit: usize) -> Router {
         .post("/echo", move |_, response| {
             response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
         });
-    match root {
+    match files {
+        Some(files) => router.mount("/static", files),
         None => router
             .get("/static", asset(HTML, include_str!("site/index.html")))
             .get("/static/", asset(HTML, include_str!("site/index.html")))
             .get("/static/index.html", asset(HTML, include_str!("site/index.html")))
             .get("/static/style.css", asset(CSS, include_str!("site/style.css"))),
-        // The files of `root`: `.mount("/static", files)` goes here.
-        Some(root) => {
-            tracing::warn!("--root {}: files are not served yet", root.display());
-            router
-        }
     }
 }
 

@@ -24,6 +24,7 @@ const EMFILE: &str = "EMFILE on accept";
 const SHORT: &str = "a send shorter than asked";
 const NONSENSE: &str = "a completion that makes no sense";
 const WAKE: &str = "a wake between check and park";
+const LENT: &str = "lent bytes that are lost, or come too late";
 const STALL: &str = "a connection that is forgotten";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
@@ -199,14 +200,14 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "take a cancelled send with progress for none",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Outcome::Count(0) | Outcome::Cancelled if cancelled",
-        new: "            Outcome::Count(_) | Outcome::Cancelled if cancelled",
+        old: "            Outcome::Count(0) | Outcome::Cancelled | Outcome::Retry if stalled",
+        new: "            Outcome::Count(_) | Outcome::Cancelled | Outcome::Retry if stalled",
     },
     Mutation {
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            self.sending = Sending::Stalled { load };\n",
+        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
         new: "",
     },
     Mutation {
@@ -310,6 +311,41 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
               write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));\n",
     },
     Mutation {
+        name: "count what was given back as held",
+        hazard: LENT,
+        file: "crates/core/src/output/lending.rs",
+        old: "        self.held_len -= lent;\n",
+        new: "",
+    },
+    Mutation {
+        name: "give back what has other bytes behind it",
+        hazard: LENT,
+        file: "crates/core/src/output/sink.rs",
+        old: "        // What is lent has something behind it now.\n        self.outgoing.keep_lent();\n",
+        new: "",
+    },
+    Mutation {
+        name: "give back what a service that has finished lent",
+        hazard: LENT,
+        file: "crates/core/src/connection/closing.rs",
+        old: "        self.outgoing.keep_lent();\n",
+        new: "",
+    },
+    Mutation {
+        name: "tell of room before the socket takes bytes again",
+        hazard: LENT,
+        file: "crates/core/src/connection/calling.rs",
+        old: "    if outgoing.is_parked() && urgency == Urgency::CanWait {",
+        new: "    if false {",
+    },
+    Mutation {
+        name: "begin the stall time anew with every try",
+        hazard: STALL,
+        file: "crates/core/src/connection/sending.rs",
+        old: "        let stall_at = *self.stall_at.get_or_insert(now + limits.send_stall);",
+        new: "        let stall_at = *self.stall_at.insert(now + limits.send_stall);",
+    },
+    Mutation {
         name: "forget who waits for a send buffer",
         hazard: STALL,
         file: "crates/core/src/connection/calling.rs",
@@ -320,7 +356,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "forget that room came",
         hazard: STALL,
         file: "crates/core/src/connection/sending.rs",
-        old: "                self.agenda.room_came();\n",
+        old: "        self.agenda.room_came();\n",
         new: "",
     },
     Mutation {

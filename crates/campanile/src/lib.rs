@@ -23,11 +23,12 @@
 //! | start and stop a server | [`Server`], [`ServerHandle`], [`Config`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
-//! | serve HTTP | [`http`] |
+//! | serve HTTP: closures, a router, files | [`http`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
+mod files;
 mod framed;
 pub mod http;
 mod reply;

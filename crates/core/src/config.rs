@@ -62,6 +62,9 @@ pub struct Config {
     pub linger_time: Duration,
     /// How long a peer may take nothing of what is sent before its connection is closed. 60 s by default.
     pub send_stall: Duration,
+    /// How long a send may take before what is [lent](crate::Output::lend) and not sent is given back, and so the
+    /// longest that a slow peer holds a file buffer. More than nothing; 500 ms by default.
+    pub lend_time: Duration,
     /// How long a stopping server waits for its connections to finish before it closes them. 10 s by default.
     pub drain_time: Duration,
 
@@ -106,6 +109,7 @@ impl Default for Config {
             linger_limit: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(5),
             send_stall: Duration::from_secs(60),
+            lend_time: Duration::from_millis(500),
             drain_time: Duration::from_secs(10),
             backlog: 4096,
             nodelay: true,
@@ -120,7 +124,8 @@ impl Default for Config {
 
 impl Config {
     /// The most memory one worker ever takes by itself, in bytes: buffers, queues, and unread input of all its
-    /// connections at their limit. What services allocate, and what they hand over as `Bytes`, is theirs.
+    /// connections at their limit. What services allocate, and what they hand over as `Bytes`, is theirs. (Bytes read
+    /// from files lie in the file buffers, which are counted, wherever they are lent to.)
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let connections = self.max_connections as usize;
@@ -162,6 +167,9 @@ impl Config {
         }
         if self.input_limit == 0 || self.held_limit == 0 {
             return refuse("input_limit, held_limit", "must be at least 1 byte");
+        }
+        if self.lend_time.is_zero() {
+            return refuse("lend_time", "must be more than nothing");
         }
         let all = u32::from(self.receive_buffers).saturating_mul(self.receive_buffer_len);
         self.receive_budget = self.receive_budget.min(all / 4).max(1);

@@ -53,6 +53,7 @@ pub(crate) struct Limits {
     pub(crate) linger_limit: u64,
     pub(crate) linger_time: Duration,
     pub(crate) send_stall: Duration,
+    pub(crate) lend_time: Duration,
     pub(crate) abilities: Abilities,
 }
 
@@ -88,8 +89,10 @@ pub(crate) struct Connection {
     outgoing: Outgoing,
     /// The service's timer.
     timer: Option<Time>,
-    /// The connection's own: of the send in flight, of lingering, of connecting.
+    /// The connection's own: of the send in flight or waited for, of lingering, of connecting.
     deadline: Option<Time>,
+    /// The peer is to have taken some of what is sent by then.
+    stall_at: Option<Time>,
     /// The rest is rare, and boxed to keep an idle connection small.
     facts: Option<Box<Facts>>,
     opening: Option<Box<Opening>>,
@@ -165,6 +168,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             timer: None,
             deadline: None,
+            stall_at: None,
             facts: None,
             opening: None,
         }

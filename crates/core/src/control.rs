@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::desk::{Desk, Handle};
-use crate::errand::{Connect, File, OpenFile, Request, Ticket};
+use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
@@ -111,6 +111,16 @@ impl<'a> Control<'a> {
     /// Asks what the kernel knows of an open file: [`Answer::Stat`](crate::Answer::Stat).
     pub fn stat(&mut self, file: &File) -> Ticket {
         self.ask(Request::Stat(file.clone()))
+    }
+
+    /// What the kernel knows of an open file, at once: `None` unless its file system keeps that in memory (which is
+    /// asked once per file). Then [`stat`](Self::stat) is to be asked, so that nobody waits for a server elsewhere.
+    ///
+    /// # Errors
+    /// Within the `Some`, whatever the kernel says.
+    #[must_use]
+    pub fn stat_now(&self, file: &File) -> Option<io::Result<FileStat>> {
+        file.stat_now(&*self.scope.ring)
     }
 
     /// Reads at most `len` bytes at `offset` into the worker's memory: [`Answer::Read`](crate::Answer::Read).

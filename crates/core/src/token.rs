@@ -78,6 +78,8 @@ pub(crate) enum Kind {
     Shutdown,
     /// The watch over a peer that is not read from.
     PeerWatch,
+    /// The wait until a socket takes bytes again.
+    RoomWatch,
     Socket,
     /// Setting one option of a socket that is being opened.
     Option,
@@ -92,7 +94,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Cancel,
         Kind::Wake,
         Kind::Accept,
@@ -101,6 +103,7 @@ impl Kind {
         Kind::Send,
         Kind::Shutdown,
         Kind::PeerWatch,
+        Kind::RoomWatch,
         Kind::Socket,
         Kind::Option,
         Kind::Connect,

@@ -164,6 +164,8 @@ pub struct Counters {
     pub kept_buffers: u64,
     /// Send buffers held now.
     pub send_buffers: u64,
+    /// Bytes lent that were given back unsent.
+    pub returned: u64,
 }
 
 /// The worker's memory, in the sizes that `config` says.
@@ -287,6 +289,9 @@ impl<R: Ring> Worker<R> {
             }),
             Kind::PeerWatch => self.with_memory(&completion, |connection, outcome, _, env| {
                 connection.handle_watch(outcome, env);
+            }),
+            Kind::RoomWatch => self.with_memory(&completion, |connection, outcome, _, env| {
+                connection.handle_room_watch(outcome, env);
             }),
             Kind::Socket | Kind::Option | Kind::Connect => self.opening(&completion),
             Kind::Close => self.with_memory(&completion, |connection, _, _, _| connection.handle_close()),
@@ -532,7 +537,7 @@ impl<R: Ring> Worker<R> {
             counters.unsent_bytes += unsent as u64;
         }
         counters.buffers_given = self.memory.buffers.home_again();
-        counters.panicked = self.desk.panicked;
+        (counters.panicked, counters.returned) = (self.desk.panicked, self.desk.returned);
         counters.kept_buffers = u64::from(self.memory.buffers.kept());
         counters.send_buffers = self.memory.sends.held() as u64;
         counters
@@ -635,6 +640,7 @@ fn limits_of(config: &Config, abilities: Abilities) -> Limits {
         linger_limit: config.linger_limit,
         linger_time: config.linger_time,
         send_stall: config.send_stall,
+        lend_time: config.lend_time,
         abilities,
     }
 }

@@ -35,6 +35,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "alloc", test))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -49,6 +50,8 @@ mod work;
 pub use codec::{Codec, Decoded, EncodeError, Encoder};
 pub use length_delimited::{ByteOrder, FrameError, LengthDelimited, LengthWidth};
 pub use lines::{LineEncodeError, LineError, Lines, Terminator};
+#[cfg(any(feature = "alloc", test))]
+pub use sink::VecSink;
 pub use sink::{Full, Sink, SliceSink};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A sink is where encoders write: memory with a bound.
 
+#[cfg(any(feature = "alloc", test))]
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
@@ -49,13 +50,18 @@ pub trait Sink {
     /// # Errors
     /// [`Full`] when their sum is more than the [`room`](Sink::room): then nothing was written.
     fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
-        let needed = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.len()));
-        let room = self.room();
+        let (needed, room) = (total(pieces), self.room());
         if needed > room {
             return Err(Full { needed, room });
         }
         pieces.iter().try_for_each(|piece| self.write(piece))
     }
+}
+
+/// Bytes in all the pieces.
+#[inline]
+fn total(pieces: &[&[u8]]) -> usize {
+    pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len()))
 }
 
 /// A sink was asked to take more than its room; it took nothing.
@@ -75,7 +81,8 @@ impl fmt::Display for Full {
 
 impl Error for Full {}
 
-/// A `Vec` takes what memory holds.
+/// A `Vec` takes what memory holds; see [`VecSink`] for one with a bound.
+#[cfg(any(feature = "alloc", test))]
 impl Sink for Vec<u8> {
     #[inline]
     fn room(&self) -> usize {
@@ -99,6 +106,72 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// A sink over a `Vec` that grows up to a bound, for messages that are collected before they are sent.
+///
+/// ```
+/// use campanile_protocol::{Sink, VecSink};
+///
+/// let mut memory = Vec::new();
+/// let mut sink = VecSink::new(&mut memory, 8);
+/// sink.write(b"hello").unwrap();
+/// assert!(sink.write(b"world").is_err());
+/// assert_eq!(memory, b"hello");
+/// ```
+#[cfg(any(feature = "alloc", test))]
+#[derive(Debug)]
+pub struct VecSink<'v> {
+    memory: &'v mut Vec<u8>,
+    limit: usize,
+}
+
+#[cfg(any(feature = "alloc", test))]
+impl<'v> VecSink<'v> {
+    /// A sink that writes to the end of `memory`, which may have `limit` bytes in all, those it has now included.
+    pub fn new(memory: &'v mut Vec<u8>, limit: usize) -> Self {
+        VecSink { memory, limit }
+    }
+}
+
+#[cfg(any(feature = "alloc", test))]
+impl Sink for VecSink<'_> {
+    #[inline]
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.memory.len())
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let room = self.room();
+        if bytes.len() > room {
+            return Err(Full { needed: bytes.len(), room });
+        }
+        self.memory.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn truncate(&mut self, len: usize) {
+        self.memory.truncate(len);
+    }
+
+    #[inline]
+    fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        let (needed, room) = (total(pieces), self.room());
+        if needed > room {
+            return Err(Full { needed, room });
+        }
+        // One growth for all of them.
+        self.memory.reserve(needed);
+        pieces.iter().for_each(|piece| self.memory.extend_from_slice(piece));
+        Ok(())
+    }
+}
+
 impl<S: Sink + ?Sized> Sink for &mut S {
     fn room(&self) -> usize {
         (**self).room()
@@ -114,6 +187,10 @@ impl<S: Sink + ?Sized> Sink for &mut S {
 
     fn truncate(&mut self, len: usize) {
         (**self).truncate(len);
+    }
+
+    fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        (**self).write_pieces(pieces)
     }
 }
 
@@ -162,6 +239,21 @@ impl Sink for SliceSink<'_> {
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
+
+    #[inline]
+    fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        let (needed, room) = (total(pieces), self.room());
+        let Some(mut free) = self.memory[self.len..].get_mut(..needed) else {
+            return Err(Full { needed, room });
+        };
+        for piece in pieces {
+            let (to, rest) = free.split_at_mut(piece.len());
+            to.copy_from_slice(piece);
+            free = rest;
+        }
+        self.len += needed;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -191,5 +283,22 @@ mod tests {
         assert!(sink.is_empty());
         sink.write_pieces(&[b"ab", b"", b"cd"]).unwrap();
         assert_eq!(sink.written(), b"abcd");
+    }
+
+    #[test]
+    fn a_vec_with_a_bound_holds_no_more_than_that() {
+        let mut memory = b"ab".to_vec();
+        let mut sink = VecSink::new(&mut memory, 6);
+        assert_eq!((sink.room(), sink.len()), (4, 2));
+        assert_eq!(sink.write(b"12345"), Err(Full { needed: 5, room: 4 }));
+        assert_eq!(sink.write_pieces(&[b"123", b"45"]), Err(Full { needed: 5, room: 4 }));
+        assert_eq!(sink.len(), 2);
+        sink.write_pieces(&[b"12", b"3"]).unwrap();
+        sink.write(b"4").unwrap();
+        assert_eq!(sink.write(b"5"), Err(Full { needed: 1, room: 0 }));
+        sink.truncate(3);
+        assert_eq!(sink.room(), 3);
+        assert_eq!(memory, b"ab1");
+        assert_eq!(VecSink::new(&mut memory, 1).room(), 0, "more than the bound before it was set");
     }
 }

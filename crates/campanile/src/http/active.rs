@@ -6,7 +6,7 @@ use campanile_protocol::http1::Exchange as Facts;
 use super::body::Incoming;
 use super::config::Config;
 use super::error::{self, Error};
-use super::exchange::{Answer, Exchange, Next, Responder};
+use super::exchange::{Answer, Closure, Exchange, Next, Responder};
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::response::{Begun, How};
@@ -22,8 +22,13 @@ pub(super) struct Active {
     is_new: bool,
     /// The responder was told that the body is complete.
     told_end: bool,
+    /// Whether the client goes on after this request, as far as it said.
+    pub(super) persists: bool,
     pub(super) record: Option<Record>,
 }
+
+/// Bytes that end a body in chunked coding.
+const LAST_CHUNK: usize = 5;
 
 /// What a responder waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,13 +53,22 @@ impl Active {
         begun: Option<Begun>,
         facts: Facts,
         incoming: Incoming,
+        persists: bool,
         record: Option<Record>,
     ) -> Active {
         let answer = match begun {
             Some(Begun { encoder, status }) => Answer::Begun { encoder, status },
             None => Answer::Unbegun(facts),
         };
-        Active { responder, incoming, answer, waits: Waits::default(), is_new: true, told_end: false, record }
+        let waits = Waits::default();
+        Active { responder, incoming, answer, waits, is_new: true, told_end: false, persists, record }
+    }
+
+    /// The server is to stop: an answer that was not begun says that it is the last.
+    pub(super) fn drain(&mut self) {
+        if let Answer::Unbegun(facts) = &mut self.answer {
+            *facts = facts.closing();
+        }
     }
 
     /// Calls the responder for as long as it gets on.
@@ -78,19 +92,20 @@ impl Active {
             {
                 return Ended::Answered { keep_alive: encoder.keep_alive(), status: *status };
             }
-            if self.waits.body {
+            if told.is_none() && self.waits.body {
                 if !self.incoming.invite(&cx.input, &mut cx.output) {
                     return Ended::NotYet(Flow::Room);
                 }
                 match self.incoming.advance(&mut cx.input) {
                     Ok(is_new) => has_changed |= is_new,
-                    Err(error) => return self.fail(&error::of_body(error), cx, shared),
+                    Err(error) => return self.fail(&error::of_body(error), cx, config, shared),
                 }
             }
             let Some(event) = told.take().or_else(|| self.next_event(has_changed, cx)) else {
-                return self.rest(cx);
+                return self.rest(cx, config, shared);
             };
             let before = (cx.input.consumed(), cx.output.unsent());
+            let (is_first, waited_for_room) = (matches!(event, Event::Open), self.waits.room);
             let mut exchange =
                 Exchange { cx, incoming: &mut self.incoming, answer: &mut self.answer, config, shared };
             let next = self.responder.respond(event, &mut exchange);
@@ -100,17 +115,23 @@ impl Active {
                 Ok(Next::Room) => Waits { body: false, room: true },
                 Ok(Next::BodyOrRoom) => Waits { body: true, room: true },
                 Ok(Next::Wait) => Waits::default(),
-                Ok(Next::Done) => return self.done(cx, shared),
+                Ok(Next::Done) => match self.done(cx, config, shared) {
+                    Some(ended) => return ended,
+                    None => Waits { body: false, room: true },
+                },
                 Ok(Next::Become(responder)) => {
                     self.responder = responder;
+                    self.told_end = false;
                     told = Some(Event::Open);
                     Waits::default()
                 }
                 Err(error) => {
                     error.report();
-                    return self.fail(&error, cx, shared);
+                    return self.fail(&error, cx, config, shared);
                 }
             };
+            // What was there before it waited for it is new to it all the same.
+            has_changed |= is_first || (self.waits.room && !waited_for_room);
         }
     }
 
@@ -126,18 +147,25 @@ impl Active {
         if body && self.incoming.ready() > 0 {
             return Some(Event::Input);
         }
-        let has_room = cx.output.room() >= cx.promised_room() && cx.output.can_send();
-        (room && has_room).then_some(Event::Room)
+        (room && has_room(cx)).then_some(Event::Room)
     }
 
     /// Nothing can be done now.
-    fn rest(&self, cx: &Context<'_>) -> Ended {
+    fn rest(&mut self, cx: &mut Context<'_>, config: &Config, shared: &Shared) -> Ended {
         let Waits { body, room } = self.waits;
-        let body = body && !self.incoming.is_complete();
-        if room && !body && cx.output.unsent() == 0 {
-            tracing::error!("a responder waits for room, wrote nothing, and has all the room there is");
-            return Ended::Cut(Flow::Abort);
+        // While a piece is left the next is not read, or whoever does not read the answer goes on being read from.
+        let reads = body && self.incoming.ready() == 0 && !self.incoming.is_complete();
+        let room_comes = room && (cx.output.unsent() > 0 || !has_room(cx) || cx.output.awaits_peer());
+        if (body || room) && !reads && !room_comes {
+            let what = match (body, self.incoming.ready()) {
+                (false, _) => "room, wrote nothing, and has all the room there is",
+                (true, 0) => "the body, which is complete",
+                (true, _) => "the body, and leaves the piece that is here",
+            };
+            tracing::error!("a responder waits for {what}");
+            return self.fail(&Error::new(500, "internal server error"), cx, config, shared);
         }
+        let body = reads;
         Ended::NotYet(match (body, room) {
             (true, true) => Flow::MoreOrRoom(self.incoming.at_least()),
             (true, false) => Flow::More(self.incoming.at_least()),
@@ -147,36 +175,43 @@ impl Active {
     }
 
     /// The responder says that the answer is complete.
-    fn done(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Ended {
+    /// `None` if there is no room for its end.
+    fn done(&mut self, cx: &mut Context<'_>, config: &Config, shared: &Shared) -> Option<Ended> {
         let (encoder, status) = match &mut self.answer {
             Answer::Whole { keep_alive, status } => {
-                return Ended::Answered { keep_alive: *keep_alive, status: *status };
+                return Some(Ended::Answered { keep_alive: *keep_alive, status: *status });
             }
             Answer::Unbegun(_) => {
                 tracing::error!("a responder was done, and had not answered");
-                return self.fail(&Error::new(500, "internal server error"), cx, shared);
+                return Some(self.fail(&Error::new(500, "internal server error"), cx, config, shared));
             }
             Answer::Begun { encoder, status } => (encoder, *status),
         };
+        if cx.output.room() < LAST_CHUNK && !cx.output.can_send() {
+            self.responder = Box::new(Closure(|_: &mut Exchange<'_, '_>| Ok(Next::Done)));
+            return None;
+        }
         let mut spilled = Vec::new();
         let finished = encoder.finish(&[], &mut Outlet::new(&mut cx.output, &mut spilled));
         let handed_over = hand_over(&mut cx.output, spilled, None);
-        match (finished, handed_over) {
+        Some(match (finished, handed_over) {
             (Ok(facts), Ok(())) => Ended::Answered { keep_alive: facts.keep_alive(), status },
             (Err(error), _) => {
                 tracing::error!("a responder was done too early: {error}");
                 Ended::Cut(Flow::Abort)
             }
             (Ok(_), Err(_)) => Ended::Cut(Flow::Abort),
-        }
+        })
     }
 
     /// The exchange cannot go on.
-    fn fail(&mut self, error: &Error, cx: &mut Context<'_>, shared: &Shared) -> Ended {
+    fn fail(&mut self, error: &Error, cx: &mut Context<'_>, config: &Config, shared: &Shared) -> Ended {
         match &self.answer {
             Answer::Unbegun(facts) => {
-                let date = shared.dates.at(cx.wall());
-                match write_error(error, *facts, date, &mut cx.output, &mut cx.control) {
+                let standing = shared.standing(cx.wall());
+                let leaves_too_much = self.incoming.leaves_too_much(cx.input.len(), config.discard_limit);
+                let (output, control) = (&mut cx.output, &mut cx.control);
+                match write_error(error, *facts, leaves_too_much, standing, output, control) {
                     How::Whole { keep_alive, status } => Ended::Answered { keep_alive, status },
                     How::Later { .. } => Ended::Cut(Flow::Abort),
                 }
@@ -189,4 +224,9 @@ impl Active {
             Answer::Begun { .. } => Ended::Cut(Flow::Finish),
         }
     }
+}
+
+/// Whether a responder that waits for room is called.
+fn has_room(cx: &Context<'_>) -> bool {
+    cx.output.room() >= cx.promised_room() && cx.output.can_send()
 }

@@ -52,14 +52,16 @@ impl Incoming {
         self.at_least
     }
 
-    /// Whether the client has not sent the body because nobody told it to.
-    pub(super) fn is_withheld(&self) -> bool {
-        self.expects_continue
-    }
-
     /// Bytes of data still to come, if the head said so.
     pub(super) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining().map(|remaining| remaining + self.ready as u64)
+    }
+
+    /// Whether an answer that comes now is the last of its connection: the body is more than anybody will discard, or
+    /// the client has not sent it and nobody can say whether it will. Of the body so many bytes at most are `here`.
+    pub(super) fn leaves_too_much(&self, here: usize, limit: u64) -> bool {
+        let coming = self.remaining().map(|remaining| remaining.saturating_sub(here as u64));
+        self.expects_continue || coming.is_some_and(|coming| coming > limit)
     }
 
     /// Tells the client to send, if it waits for that (RFC 9110, section 10.1.1). Says whether there was room to.
@@ -108,6 +110,49 @@ impl Incoming {
                 self.trailers = trailers.fields().map(own).collect();
                 input.consume(consumed);
                 Ok(true)
+            }
+        }
+    }
+}
+
+/// The rest of a body that nobody wants.
+pub(super) struct Rest {
+    incoming: Incoming,
+    /// Bytes that may still be discarded, framing included.
+    left: u64,
+}
+
+/// How far the discarding of a body is.
+pub(super) enum Discarded {
+    Whole,
+    /// It is invalid, or longer than anybody discards.
+    TooMuch,
+    /// It goes on when so many bytes more are there.
+    NotYet(usize),
+}
+
+impl Rest {
+    pub(super) fn new(incoming: Incoming, left: u64) -> Rest {
+        Rest { incoming, left }
+    }
+
+    /// Discards what is there of it.
+    pub(super) fn discard(&mut self, input: &mut Input<'_>) -> Discarded {
+        let Rest { incoming, left } = self;
+        loop {
+            let before = input.consumed();
+            let ready = std::mem::take(&mut incoming.ready);
+            input.consume(ready);
+            let advanced = incoming.advance(input);
+            let Some(after) = left.checked_sub((input.consumed() - before) as u64) else {
+                return Discarded::TooMuch;
+            };
+            *left = after;
+            match advanced {
+                Err(_) => return Discarded::TooMuch,
+                Ok(_) if incoming.is_complete() => return Discarded::Whole,
+                Ok(true) => {}
+                Ok(false) => return Discarded::NotYet(incoming.at_least()),
             }
         }
     }

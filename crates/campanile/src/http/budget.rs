@@ -56,7 +56,8 @@ impl Books {
         let place = self.waiting.iter().position(|(waiting, _)| *waiting == name);
         let is_next = place.map_or(self.waiting.is_empty(), |place| place == 0);
         let fits = is_next && self.charged.saturating_add(amount) <= limit;
-        if !fits && self.privileged.is_some_and(|privileged| privileged != name) {
+        let may_exceed = self.privileged.map_or(is_next, |privileged| privileged == name);
+        if !fits && !may_exceed {
             if place.is_none() {
                 self.waiting.push_back((name, waker()));
             }

@@ -1,6 +1,6 @@
 //! Collect: a responder that reads the whole body before it is answered.
 
-use campanile_core::{Bytes, Event};
+use campanile_core::{Bytes, Event, Time};
 
 use super::budget::Account;
 use super::error::Error;
@@ -11,6 +11,8 @@ use super::response::{Answered, Response, too_long};
 pub(super) struct Collect<F> {
     limit: usize,
     account: Option<Account>,
+    /// When it gives up waiting for memory.
+    patience: Option<Time>,
     answer: Option<F>,
 }
 
@@ -19,7 +21,7 @@ where
     F: FnOnce(Bytes, Response<'_, '_>) -> Result<Answered, Error> + 'static,
 {
     pub(super) fn new(limit: usize, answer: F) -> Collect<F> {
-        Collect { limit, account: None, answer: Some(answer) }
+        Collect { limit, account: None, patience: None, answer: Some(answer) }
     }
 
     /// Whether there was memory for the piece that is here.
@@ -49,8 +51,14 @@ where
     F: FnOnce(Bytes, Response<'_, '_>) -> Result<Answered, Error> + 'static,
 {
     fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
-        if matches!(event, Event::Timer) {
-            return Err(Error::new(503, "too many bodies at once, try again").retry_after(1).closing());
+        let now = exchange.control().now();
+        if matches!(event, Event::Timer) && exchange.control().timer().is_none() {
+            return Err(match self.patience {
+                Some(at) if at <= now => {
+                    Error::new(503, "too many bodies at once, try again").retry_after(1).closing()
+                }
+                _ => Error::new(408, "the body of the request took too long").closing(),
+            });
         }
         let ready = exchange.body().len();
         let held = self.account.as_ref().map_or(0, Account::len);
@@ -63,16 +71,17 @@ where
             return self.answer(body, exchange);
         }
         if ready > 0 && !self.append(exchange) {
-            let wait = exchange.config.body_wait;
-            if exchange.control().timer().is_none() {
-                exchange.control().set_timer_in(wait);
-            }
+            let patience = *self.patience.get_or_insert(now + exchange.config.body_wait);
+            exchange.control().set_timer(patience);
             return Ok(Next::Wait);
         }
-        exchange.control().clear_timer();
+        self.patience = None;
         if !exchange.is_complete() {
+            let idle = exchange.config.idle_timeout;
+            exchange.control().set_timer_in(idle);
             return Ok(Next::Body);
         }
+        exchange.control().clear_timer();
         let body = self.account.take().map_or_else(Bytes::new, Account::into_bytes);
         self.answer(body, exchange)
     }

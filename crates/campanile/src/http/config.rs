@@ -22,7 +22,9 @@ pub struct Config {
     /// How long a head may take from its first byte to its last, or from the opening of the connection for the first:
     /// 408 beyond (RFC 9110, section 15.5.9). Bytes that trickle in do not extend it. 10 s by default.
     pub header_timeout: Duration,
-    /// How long a connection may be idle between two requests before it is closed. 75 s by default.
+    /// How long a connection may be idle between two requests before it is closed, how long the next piece of a body
+    /// that is [collected](super::Response::collect) may take (408 beyond), and all of one that nobody wants. 75 s by
+    /// default.
     pub idle_timeout: Duration,
     /// Bytes of bodies that [`Response::collect`](super::Response::collect) holds at a time, over all connections of a
     /// worker. One body may go beyond it, so that there is always one that can be completed. 64 MiB by default.

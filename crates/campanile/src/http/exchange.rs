@@ -36,9 +36,10 @@ pub trait Responder {
 /// What a responder waits for.
 #[non_exhaustive]
 pub enum Next {
-    /// The next piece of the body, or its end.
+    /// The next piece of the body, or its end. Whoever leaves the piece that is here, or was told of the end, waits in
+    /// vain, which is an error.
     Body,
-    /// Room for more of the answer.
+    /// Room for more of the answer. With all the room there is, and nothing written, that is to wait in vain.
     Room,
     /// Either of them: to pass the body on while it comes.
     BodyOrRoom,
@@ -61,6 +62,9 @@ where
         (self.0)(exchange)
     }
 }
+
+/// Room for what stands before and behind a piece in chunked coding: 16 digits and two CRLF.
+const FRAME_ROOM: usize = 32;
 
 /// How far the answer is.
 pub(super) enum Answer {
@@ -187,12 +191,10 @@ impl<'o> Exchange<'_, 'o> {
     /// [`Config::held_limit`](crate::Config); a responder that writes one piece per call never comes near it.
     ///
     /// # Errors
-    /// When the response was not begun, when more is written than was promised, and when more is held than allowed.
+    /// When the response was not begun, when more is written than was promised, and when more is held than allowed: then
+    /// nothing was written, and it can be tried again when there is [room](Next::Room).
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
-        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
-        let mut spilled = Vec::new();
-        encoder.write(bytes.as_ref(), &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
-        Ok(hand_over(&mut self.cx.output, spilled, None)?)
+        self.put(None, |encoder, outlet| encoder.write(bytes.as_ref(), outlet))
     }
 
     /// Writes a piece of the body that is sent from where it is, without a copy.
@@ -204,12 +206,45 @@ impl<'o> Exchange<'_, 'o> {
         if encoder.is_suppressed() || bytes.is_empty() {
             return Ok(());
         }
-        let mut spilled = Vec::new();
-        encoder.begin_piece(bytes.len() as u64, &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
-        hand_over(&mut self.cx.output, spilled, Some(bytes))?;
-        let mut spilled = Vec::new();
-        encoder.end_piece(&mut Outlet::new(&mut self.cx.output, &mut spilled))?;
-        Ok(hand_over(&mut self.cx.output, spilled, None)?)
+        if encoder.remaining().is_none() && self.cx.output.room() < FRAME_ROOM {
+            // What stands behind the bytes would be handed over as well, and two could be one too many.
+            return self.write(bytes);
+        }
+        let len = bytes.len() as u64;
+        self.put(Some(bytes), |encoder, outlet| encoder.begin_piece(len, outlet))?;
+        self.put(None, |encoder, outlet| encoder.end_piece(outlet))
+    }
+
+    /// Writes a piece of the body that may come back: see [`Output::lend`](crate::Output::lend). Only to a body whose
+    /// length was promised. Says whether it was taken; it is not while the client reads nothing.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn lend(&mut self, bytes: Bytes) -> Result<bool, WriteError> {
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let len = bytes.len() as u64;
+        if encoder.remaining().is_none_or(|remaining| remaining < len) {
+            return Err(WriteError::Overrun);
+        }
+        if self.cx.output.lend(bytes).is_err() {
+            return Ok(false);
+        }
+        encoder.begin_piece(len, &mut Vec::new())?;
+        Ok(true)
+    }
+
+    /// How many bytes of what was lent came back.
+    pub(crate) fn take_returned(&mut self) -> u64 {
+        let returned = self.cx.output.take_returned() as u64;
+        if let Answer::Begun { encoder, .. } = &mut self.answer {
+            encoder.take_back(returned);
+        }
+        returned
+    }
+
+    /// How many bytes were sent or lent, and are not known to have left.
+    pub(crate) fn held(&self) -> usize {
+        self.cx.output.held()
     }
 
     /// Writes the body's piece that is here as a piece of the answer, as much of it as there is room for, and consumes
@@ -221,8 +256,8 @@ impl<'o> Exchange<'_, 'o> {
         let n = self.incoming.ready().min(self.room());
         let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
         let mut spilled = Vec::new();
+        // It is no longer than the room, so nothing is left over.
         encoder.write(&self.cx.input[..n], &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
-        hand_over(&mut self.cx.output, spilled, None)?;
         self.consume(n);
         Ok(())
     }
@@ -233,18 +268,38 @@ impl<'o> Exchange<'_, 'o> {
     /// # Errors
     /// When a field is no trailer (RFC 9110, section 6.5.1), and as [`write`](Self::write).
     pub fn finish(&mut self, trailers: &[(&str, &[u8])]) -> Result<Next, WriteError> {
-        let Answer::Begun { encoder, status } = &mut self.answer else { return Err(WriteError::Overrun) };
-        let mut spilled = Vec::new();
-        let facts = encoder.finish(trailers, &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
-        hand_over(&mut self.cx.output, spilled, None)?;
-        *self.answer = Answer::Whole { keep_alive: facts.keep_alive(), status: *status };
+        let Answer::Begun { status, .. } = *self.answer else { return Err(WriteError::Overrun) };
+        let facts = self.put(None, |encoder, outlet| encoder.finish(trailers, outlet))?;
+        *self.answer = Answer::Whole { keep_alive: facts.keep_alive(), status };
         Ok(Next::Done)
     }
 
     /// Everything of the connection besides its bytes: time, a timer, wakers, addresses, files and other connections.
-    /// What is asked for here is answered to this exchange's responder.
+    ///
+    /// Answers and wakes come to whichever exchange the connection is in when they come: one that ended before leaves
+    /// them to the next. So a responder compares the [`Ticket`](crate::Ticket) of an answer with the one it was given.
     pub fn control(&mut self) -> &mut Control<'o> {
         &mut self.cx.control
+    }
+
+    /// Writes a part of the body, and `behind` after it: all of it, or nothing.
+    fn put<T>(
+        &mut self,
+        behind: Option<Bytes>,
+        put: impl FnOnce(&mut BodyEncoder, &mut Outlet<'_, 'o>) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        let Answer::Begun { encoder, .. } = &mut *self.answer else { return Err(WriteError::Overrun) };
+        let (before, unsent, mut spilled) = (encoder.clone(), self.cx.output.unsent(), Vec::new());
+        let put = put(encoder, &mut Outlet::new(&mut self.cx.output, &mut spilled));
+        let put = put.and_then(|put| {
+            hand_over(&mut self.cx.output, spilled, behind)?;
+            Ok(put)
+        });
+        if put.is_err() {
+            *encoder = before;
+            self.cx.output.truncate(unsent);
+        }
+        put
     }
 
     fn write_head<T>(
@@ -254,6 +309,7 @@ impl<'o> Exchange<'_, 'o> {
         let Answer::Unbegun(facts) = *self.answer else {
             return Err(Error::from(WriteError::Overrun));
         };
+        let leaves_too_much = self.incoming.leaves_too_much(self.cx.input.len(), self.config.discard_limit);
         let wall = self.cx.wall();
         let (unsent, mut spilled, mut behind) = (self.cx.output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(&mut self.cx.output, &mut spilled);
@@ -263,7 +319,8 @@ impl<'o> Exchange<'_, 'o> {
             control: &mut self.cx.control,
             facts,
             body: BodyLength::Empty,
-            date: self.shared.dates.at(wall),
+            leaves_too_much,
+            standing: self.shared.standing(wall),
         };
         let written = write(response).and_then(|written| {
             hand_over(&mut self.cx.output, spilled, behind)?;

@@ -10,6 +10,7 @@
 //! | read a whole body first | [`Response::collect`] |
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
+//! | use the types of the `http` crate | [`convert`], [`Response::send`] |
 //! | fail | return an [`Error`], or any error by `?` |
 
 use std::rc::Rc;
@@ -20,6 +21,7 @@ mod body;
 mod budget;
 mod collect;
 mod config;
+pub mod convert;
 mod error;
 mod exchange;
 mod log;
@@ -30,6 +32,7 @@ mod router;
 mod service;
 mod shared;
 
+pub use crate::files::Files;
 pub use campanile_protocol::http1::{
     BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };

@@ -11,9 +11,8 @@ use super::collect::Collect;
 use super::error::Error;
 use super::exchange::{Exchange, Next, Responder};
 use super::outlet::Outlet;
+use super::shared::Standing;
 
-/// `Server: campanile`
-const SERVER: FieldLine = FieldLine::from_static("Server: campanile\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The response to one request, not yet begun.
@@ -28,7 +27,9 @@ pub struct Response<'r, 'o> {
     pub(super) facts: Facts,
     /// What the request brings besides its head.
     pub(super) body: BodyLength,
-    pub(super) date: [u8; 29],
+    /// An answer that is whole now is the last, since it leaves too much of the body unread.
+    pub(super) leaves_too_much: bool,
+    pub(super) standing: Standing,
 }
 
 /// A response whose status is written, and whose fields are being written.
@@ -39,6 +40,7 @@ pub struct Head<'r, 'o> {
     writer: Result<ResponseWriter<'r, Outlet<'r, 'o>>, WriteError>,
     behind: &'r mut Option<Bytes>,
     status: u16,
+    leaves_too_much: bool,
 }
 
 /// Proof that a request was answered, or that somebody is about to.
@@ -64,12 +66,12 @@ impl<'r, 'o> Response<'r, 'o> {
     #[inline]
     #[must_use]
     pub fn status(self, status: u16) -> Head<'r, 'o> {
-        let Response { outlet, behind, facts, date, .. } = self;
+        let Response { outlet, behind, facts, standing, leaves_too_much, .. } = self;
         let writer = ResponseWriter::begin(outlet, facts, status).and_then(|mut writer| {
-            writer.line(SERVER)?.field("Date", &date)?;
+            writer.block(&standing)?;
             Ok(writer)
         });
-        Head { writer, behind, status }
+        Head { writer, behind, status, leaves_too_much }
     }
 
     /// Answers with a text, as `text/plain` in UTF-8.
@@ -208,7 +210,11 @@ impl<'r, 'o> Head<'r, 'o> {
     /// The first mistake that was made.
     #[inline]
     pub fn body(self, body: impl AsRef<[u8]>) -> Result<Answered, Error> {
-        let keep_alive = self.writer?.body(body.as_ref())?.keep_alive();
+        let mut writer = self.writer?;
+        if self.leaves_too_much {
+            writer.close();
+        }
+        let keep_alive = writer.body(body.as_ref())?.keep_alive();
         Ok(Answered(How::Whole { keep_alive, status: self.status }))
     }
 
@@ -225,8 +231,12 @@ impl<'r, 'o> Head<'r, 'o> {
     /// # Errors
     /// The first mistake that was made.
     pub fn bytes(self, body: Bytes) -> Result<Answered, Error> {
-        let Head { writer, behind, status } = self;
-        let encoder = writer?.length(body.len() as u64)?;
+        let Head { writer, behind, status, leaves_too_much } = self;
+        let mut writer = writer?;
+        if leaves_too_much {
+            writer.close();
+        }
+        let encoder = writer.length(body.len() as u64)?;
         if !encoder.is_suppressed() {
             *behind = Some(body);
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use matchit::MatchError;
+use campanile_protocol::http1::TargetForm;
 
 use super::error::Error;
 use super::request::Request;
@@ -37,13 +37,19 @@ pub struct Router {
     paths: matchit::Router<usize>,
     /// The pattern is kept to find the entry again when another method is added.
     entries: Vec<(String, Entry)>,
+    /// The value of Allow for the server as a whole: what any path allows.
+    allow: String,
 }
+
+/// What follows the place where something is mounted, by a name that nobody else gives.
+const BELOW: &str = "/{*below the mount}";
+const BELOW_NAME: &str = "below the mount";
 
 /// What is found at a path.
 enum Entry {
     Methods(Methods),
-    /// A handler of whatever lies beneath a path of so many bytes.
-    Mounted(usize, Box<dyn Handler>),
+    /// A handler of whatever lies beneath a path.
+    Mounted(Box<dyn Handler>),
 }
 
 /// The handlers of one path.
@@ -100,14 +106,18 @@ impl Router {
         let known = self.entries.iter().position(|(known, _)| known == pattern);
         let index = known.unwrap_or_else(|| self.add(pattern, Entry::Methods(Methods::default())));
         match &mut self.entries[index].1 {
-            Entry::Methods(methods) => methods.add(method, pattern, Box::new(handler)),
+            Entry::Methods(methods) => {
+                methods.add(method, pattern, Box::new(handler));
+                allow_too(&mut self.allow, &methods.allow);
+            }
             Entry::Mounted(..) => panic!("{method} {pattern}: something is mounted there"),
         }
         self
     }
 
     /// Answers everything beneath `prefix` by one handler, which sees the path below it as [`Request::path_below`]:
-    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`.
+    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`. The handler can be another
+    /// router, whose patterns are then matched with the path below; `/` is what it is asked for at `/static` itself.
     ///
     /// # Panics
     /// When the prefix stands in another pattern's way.
@@ -115,11 +125,11 @@ impl Router {
     pub fn mount(mut self, prefix: &str, handler: impl Handler + 'static) -> Router {
         let prefix = prefix.trim_end_matches('/');
         let handler = std::rc::Rc::new(handler);
-        for suffix in ["", "/", "/{*path}"] {
+        allow_too(&mut self.allow, "GET, HEAD, OPTIONS");
+        for suffix in ["", "/", BELOW] {
             let pattern = format!("{prefix}{suffix}");
             if !pattern.is_empty() {
-                let handler = Box::new(std::rc::Rc::clone(&handler));
-                self.add(&pattern, Entry::Mounted(prefix.len(), handler));
+                self.add(&pattern, Entry::Mounted(Box::new(std::rc::Rc::clone(&handler))));
             }
         }
         self
@@ -164,17 +174,40 @@ impl Methods {
 
 impl Handler for Router {
     fn handle(&self, request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
-        let found = match self.paths.at(request.path()) {
-            Ok(found) => found,
-            Err(MatchError::NotFound) if request.path() == "*" && request.method() == Method::Options => {
-                // Of the server as a whole (RFC 9110, section 9.3.7).
-                return response.status(204).field("Allow", "GET, HEAD, POST, OPTIONS").empty();
-            }
-            Err(MatchError::NotFound) => return response.text(404, "not found\n"),
+        let path = match request.path_below() {
+            // Of a router that is mounted elsewhere.
+            "" if !request.path().is_empty() => "/",
+            path => path,
+        };
+        let Ok(found) = self.paths.at(path) else {
+            return match (request.target().form(), request.method()) {
+                // Of the server as a whole (RFC 9110, section 9.3.7), or of none of its resources (section 9.3.6).
+                (TargetForm::Asterisk, Method::Options) => {
+                    response.status(204).field("Allow", &self.allow).empty()
+                }
+                (TargetForm::Authority, _) => response.not_allowed(&self.allow),
+                _ => response.text(404, "not found\n"),
+            };
         };
         match &self.entries[*found.value].1 {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
-            Entry::Mounted(len, handler) => handler.handle(&request.mounted_at(*len), response),
+            Entry::Mounted(handler) => {
+                let below = found.params.iter().last().filter(|(name, _)| *name == BELOW_NAME);
+                let below = below.map_or(usize::from(path.ends_with('/')), |(_, below)| 1 + below.len());
+                let request = request.mounted_at(request.path().len() - below);
+                handler.handle(&request.with_params(&found.params), response)
+            }
+        }
+    }
+}
+
+/// Adds the methods of one list to another.
+fn allow_too(all: &mut String, more: &str) {
+    for method in more.split(", ") {
+        if !all.split(", ").any(|known| known == method) {
+            let comma = if all.is_empty() { "" } else { ", " };
+            all.push_str(comma);
+            all.push_str(method);
         }
     }
 }

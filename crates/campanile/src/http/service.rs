@@ -20,14 +20,14 @@ use campanile_protocol::http1::{BodyLength, Exchange as Facts, RequestDecoder, R
 
 use super::Handler;
 use super::active::{Active, Ended};
-use super::body::Incoming;
+use super::body::{Discarded, Incoming, Rest};
 use super::config::{Config, MAX_FIELDS, standard};
 use super::error::{self, Error};
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
-use super::shared::Shared;
+use super::shared::{Shared, Standing};
 
 /// A service that answers each request by `handle`.
 ///
@@ -98,8 +98,8 @@ enum Stage {
     Idle,
     /// A request is being answered piece by piece.
     Exchanging(Box<Active>),
-    /// A request was answered, and its body is not read to its end: so many bytes of it may be discarded.
-    Skipping(Box<Incoming>, u64),
+    /// A request was answered, and its body is not read to its end.
+    Skipping(Box<Rest>),
 }
 
 impl<H: Handler> Http<H> {
@@ -132,7 +132,7 @@ impl<H: Handler> Http<H> {
             let flow = match &mut self.stage {
                 Stage::Idle => self.read_head(cx),
                 Stage::Exchanging(_) => self.go_on(event.take(), cx),
-                Stage::Skipping(..) => self.skip(cx),
+                Stage::Skipping(_) => self.skip(cx),
             };
             if let Some(flow) = flow {
                 return flow;
@@ -146,8 +146,7 @@ impl<H: Handler> Http<H> {
             if cx.input.is_ended() || self.is_draining {
                 return Some(Flow::Finish);
             }
-            self.is_in_head = false;
-            return Some(self.wait_for_head(1, cx));
+            return Some(self.wait_for(1, cx));
         }
         // Whoever answers can write and hand over as much as a small answer takes, and one large piece.
         if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
@@ -160,17 +159,19 @@ impl<H: Handler> Http<H> {
                 if !std::mem::replace(&mut self.is_in_head, true) {
                     self.since = cx.now();
                 }
-                Some(self.wait_for_head(at_least, cx))
+                Some(self.wait_for(at_least, cx))
             }
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 self.is_in_head = false;
                 self.since = cx.control.now();
-                let shared = self.shared.as_deref()?;
+                let Some(shared) = self.shared.as_deref() else { return Some(Flow::Abort) };
                 let (config, handler) = (&*self.config, &self.handler);
                 let rest = cx.input.len() - consumed;
                 let incoming = |head: &RequestHead<'_, '_>| {
                     Incoming::new(head.body(), &config.limits, head.expects_continue() && rest == 0)
                 };
+                let persists = head.keep_alive();
+                let timer = cx.timer();
                 let facts = if self.is_draining { head.exchange().closing() } else { head.exchange() };
                 let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
                 let first = First { head: &head, rest, facts, config, shared };
@@ -184,12 +185,16 @@ impl<H: Handler> Http<H> {
                             record.tell(status, cx.now());
                         }
                         match incoming {
-                            None => (!keep_alive).then_some(Flow::Close),
-                            Some(incoming) => self.after(Box::new(incoming), keep_alive),
+                            None => (!keep_alive).then(|| close(persists)),
+                            Some(incoming) => self.after(incoming, keep_alive, persists, cx),
                         }
                     }
                     How::Later { begun, responder } => {
-                        let active = Active::new(responder, begun, facts, incoming?, record);
+                        // From now on the timer is the responder's, and tells it nothing that it did not ask for.
+                        if cx.timer() == timer {
+                            cx.clear_timer();
+                        }
+                        let active = Active::new(responder, begun, facts, incoming?, persists, record);
                         self.stage = Stage::Exchanging(Box::new(active));
                         None
                     }
@@ -207,8 +212,8 @@ impl<H: Handler> Http<H> {
     /// Answers with an error that is the framework's own.
     fn refuse(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
         if let Some(shared) = self.shared.as_deref() {
-            let date = shared.dates.at(cx.wall());
-            write_error(error, facts, date, &mut cx.output, &mut cx.control);
+            let standing = shared.standing(cx.wall());
+            write_error(error, facts, false, standing, &mut cx.output, &mut cx.control);
         }
     }
 
@@ -219,57 +224,66 @@ impl<H: Handler> Http<H> {
         };
         let ended = active.run(event, cx, &self.config, shared);
         let (keep_alive, status) = match ended {
-            Ended::NotYet(flow) | Ended::Cut(flow) => return Some(flow),
+            Ended::NotYet(flow) => return Some(flow),
+            Ended::Cut(flow) => {
+                self.stage = Stage::Idle;
+                return Some(flow);
+            }
             Ended::Answered { keep_alive, status } => (keep_alive && !self.is_draining, status),
         };
         let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
-        let Active { incoming, record, .. } = *active;
+        let Active { incoming, persists, record, .. } = *active;
         if let Some(record) = record {
             record.tell(status, cx.now());
         }
         cx.clear_timer();
         self.since = cx.now();
-        self.after(Box::new(incoming), keep_alive)
+        self.after(incoming, keep_alive, persists, cx)
     }
 
     /// A request was answered; what becomes of the rest of its body.
-    fn after(&mut self, incoming: Box<Incoming>, keep_alive: bool) -> Option<Flow> {
+    fn after(
+        &mut self,
+        incoming: Incoming,
+        keep_alive: bool,
+        persists: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Flow> {
         if incoming.is_complete() || incoming.remaining() == Some(0) {
-            return (!keep_alive).then_some(Flow::Close);
+            return (!keep_alive).then(|| close(persists));
         }
-        let limit = self.config.discard_limit;
-        if !keep_alive
-            || incoming.is_withheld()
-            || incoming.remaining().is_some_and(|remaining| remaining > limit)
-        {
+        let (here, limit) = (cx.input.len(), self.config.discard_limit);
+        if !keep_alive || incoming.leaves_too_much(here, limit) {
             return Some(Flow::Finish);
         }
-        self.stage = Stage::Skipping(incoming, limit);
-        None
+        let mut rest = Rest::new(incoming, limit.saturating_add(here as u64));
+        let discarded = rest.discard(&mut cx.input);
+        if matches!(discarded, Discarded::NotYet(_)) {
+            self.stage = Stage::Skipping(Box::new(rest));
+        }
+        self.go_on_after(&discarded, cx)
     }
 
     /// Reads on to the end of a body that nobody wants.
     fn skip(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
-        let Stage::Skipping(incoming, left) = &mut self.stage else { return Some(Flow::Abort) };
-        loop {
-            let ready = incoming.ready();
-            incoming.take(ready);
-            cx.input.consume(ready);
-            *left = left.checked_sub(ready as u64)?;
-            match incoming.advance(&mut cx.input) {
-                Err(_) => return Some(Flow::Finish),
-                Ok(_) if incoming.is_complete() => {
-                    self.stage = Stage::Idle;
-                    return None;
-                }
-                Ok(true) => {}
-                Ok(false) => return Some(Flow::More(incoming.at_least())),
-            }
+        let Stage::Skipping(rest) = &mut self.stage else { return Some(Flow::Abort) };
+        let discarded = rest.discard(&mut cx.input);
+        if !matches!(discarded, Discarded::NotYet(_)) {
+            self.stage = Stage::Idle;
+        }
+        self.go_on_after(&discarded, cx)
+    }
+
+    fn go_on_after(&mut self, discarded: &Discarded, cx: &mut Context<'_>) -> Option<Flow> {
+        match *discarded {
+            Discarded::Whole => None,
+            Discarded::TooMuch => Some(Flow::Finish),
+            Discarded::NotYet(at_least) => Some(self.wait_for(at_least, cx)),
         }
     }
 
-    /// Waits for a head, or for more of it, but not for ever.
-    fn wait_for_head(&mut self, at_least: usize, cx: &mut Context<'_>) -> Flow {
+    /// Waits for a head, for more of it, or for the rest of a body, but not for ever.
+    fn wait_for(&mut self, at_least: usize, cx: &mut Context<'_>) -> Flow {
         // The timer is left where it is if it comes before: most requests come before it, and cost it nothing.
         let deadline = self.deadline();
         if cx.timer().is_none_or(|at| at > deadline) {
@@ -282,17 +296,28 @@ impl<H: Handler> Http<H> {
         self.since + if self.is_in_head { self.config.header_timeout } else { self.config.idle_timeout }
     }
 
-    /// The timer of a connection that waits for a head.
+    /// The timer of a connection on which no request is being answered.
     fn handle_timer(&mut self, cx: &mut Context<'_>) -> Flow {
+        // Whose answers are still on their way, or whose requests wait for room for them, is not idle.
+        let is_read = !self.is_in_head && matches!(self.stage, Stage::Idle);
+        if is_read && (cx.output.unsent() > 0 || !cx.input.is_empty()) {
+            self.since = cx.now();
+        }
         if cx.now() < self.deadline() {
             return self.serve(None, cx);
         }
-        if !cx.input.is_empty() {
+        if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
             self.refuse(&error, Facts::refused(), cx);
         }
         Flow::Finish
     }
+}
+
+/// How a connection ends after an answer. A client that was told to expect more may be sending the next request already,
+/// and closing at once could cost it the answer (RFC 9112, section 9.6).
+fn close(persists: bool) -> Flow {
+    if persists { Flow::Finish } else { Flow::Close }
 }
 
 /// A request whose head is complete, and whose handler is to be called.
@@ -307,20 +332,21 @@ struct First<'a> {
 
 impl First<'_> {
     fn answer<'o>(&self, handler: &impl Handler, output: &mut Output<'o>, control: &mut Control<'o>) -> How {
-        // Whether an answer that comes now is the last, because the body is more than anybody will discard, or because
-        // the client waits to be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
-        let (head, rest) = (self.head, self.rest as u64);
+        // An answer that is whole now is the last if the body is more than anybody will discard, or if the client waits to
+        // be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
+        let (head, facts, rest) = (self.head, self.facts, self.rest as u64);
         let leaves_too_much = match head.body() {
             BodyLength::Length(len) => len.saturating_sub(rest) > self.config.discard_limit,
             _ => false,
         };
         let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
-        let facts = if leaves_too_much || is_withheld { self.facts.closing() } else { self.facts };
-        let date = self.shared.dates.at(control.wall());
+        let leaves_too_much = leaves_too_much || is_withheld;
+        let standing = self.shared.standing(control.wall());
         let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(output, &mut spilled);
+        let (outlet, behind_it, body) = (&mut outlet, &mut behind, head.body());
         let response =
-            Response { outlet: &mut outlet, behind: &mut behind, control, facts, body: head.body(), date };
+            Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, standing };
         let answered = handler.handle(&Request::new(head), response);
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
@@ -329,7 +355,7 @@ impl First<'_> {
         answered.unwrap_or_else(|error| {
             error.report();
             output.truncate(unsent);
-            write_error(&error, facts, date, output, control)
+            write_error(&error, facts, leaves_too_much, standing, output, control)
         })
     }
 }
@@ -338,14 +364,15 @@ impl First<'_> {
 pub(super) fn write_error<'o>(
     error: &Error,
     facts: Facts,
-    date: [u8; 29],
+    leaves_too_much: bool,
+    standing: Standing,
     output: &mut Output<'o>,
     control: &mut Control<'o>,
 ) -> How {
     let (mut spilled, mut behind) = (Vec::new(), None);
     let mut outlet = Outlet::new(output, &mut spilled);
-    let body = BodyLength::Empty;
-    let response = Response { outlet: &mut outlet, behind: &mut behind, control, facts, body, date };
+    let (outlet, behind_it, body) = (&mut outlet, &mut behind, BodyLength::Empty);
+    let response = Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, standing };
     let answered = response.error(error);
     match answered {
         Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,
@@ -363,9 +390,14 @@ impl<H: Handler> Service for Http<H> {
                 self.serve(None, cx)
             }
             Event::Closed(_) => Flow::Wait,
-            Event::Timer if matches!(self.stage, Stage::Idle) => self.handle_timer(cx),
+            Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {
-                self.is_draining |= matches!(event, Event::Drain);
+                if matches!(event, Event::Drain) {
+                    self.is_draining = true;
+                    if let Stage::Exchanging(active) = &mut self.stage {
+                        active.drain();
+                    }
+                }
                 self.serve(Some(event), cx)
             }
         }

@@ -4,33 +4,40 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use campanile_protocol::http1::{FieldBlock, FieldLine};
+
 use super::budget::Budget;
+
+const SERVER: FieldLine = FieldLine::from_static("Server: campanile\r\n");
+
+/// The fields that are in every answer: Server and Date.
+pub(super) type Standing = FieldBlock<64>;
 
 /// Kept by the worker: see [`Control::shared`](crate::Control::shared).
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) dates: Dates,
+    second: Cell<Option<u64>>,
+    standing: Cell<Standing>,
     pub(super) budget: Arc<Budget>,
 }
 
-/// The Date of a worker's answers, written once a second (RFC 9110, section 6.6.1).
-#[derive(Debug, Default)]
-pub(super) struct Dates {
-    second: Cell<Option<u64>>,
-    text: Cell<[u8; 29]>,
-}
-
-impl Dates {
-    pub(super) fn at(&self, now: SystemTime) -> [u8; 29] {
+impl Shared {
+    /// Written once a second, so that Date is live (RFC 9110, section 6.6.1).
+    #[inline]
+    pub(super) fn standing(&self, now: SystemTime) -> Standing {
         let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.second.replace(Some(second)) != Some(second) {
-            let mut text = [b' '; 29];
-            let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-            for (to, from) in text.iter_mut().zip(date.bytes()) {
-                *to = from;
-            }
-            self.text.set(text);
+            self.standing.set(standing(second));
         }
-        self.text.get()
+        self.standing.get()
     }
+}
+
+#[cold]
+fn standing(second: u64) -> Standing {
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+    let mut standing = Standing::new();
+    // 56 bytes: they fit, and are checked.
+    let _ = standing.line(SERVER).and_then(|standing| standing.field("Date", date.as_bytes()));
+    standing
 }

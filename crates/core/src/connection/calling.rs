@@ -55,7 +55,7 @@ impl Connection {
     fn rest(&mut self, env: &mut Env<'_>) {
         self.outgoing.trim(env.sends);
         if self.stage == Stage::Open && self.agenda.waits_in_vain() {
-            self.finish(true);
+            self.finish(true, env);
         }
         self.settle(env);
     }
@@ -101,10 +101,11 @@ impl Connection {
                 self.agenda.add(Change::Room);
             }
             None => {}
-            Some(Turn::Finish) => self.finish(true),
-            Some(Turn::Close) => self.finish(unread > 0),
+            Some(Turn::Finish) => self.finish(true, env),
+            Some(Turn::Close) => self.finish(unread > 0, env),
             Some(Turn::Abort) => self.abort(env),
             Some(Turn::Become(service)) => {
+                self.outgoing.keep_lent();
                 let before = self.service.replace(service);
                 if guard(|| drop(before)).is_none() {
                     self.panicked(env);
@@ -124,7 +125,8 @@ impl Connection {
 }
 
 /// Sees to it that the promised room is there. For what is urgent a buffer is in reserve; a service that has filled
-/// even that gets the event with less room, down to none.
+/// even that gets the event with less room, down to none. After bytes were given back there is none but for what is
+/// urgent, until the socket takes bytes again.
 fn make_room(
     outgoing: &mut Outgoing,
     is_hungry: &mut bool,
@@ -132,6 +134,9 @@ fn make_room(
     urgency: Urgency,
     env: &mut Env<'_>,
 ) -> bool {
+    if outgoing.is_parked() && urgency == Urgency::CanWait {
+        return false;
+    }
     if outgoing.tail_room(env.sends.buffer_len()) >= env.desk.room {
         return true;
     }

@@ -43,7 +43,13 @@ enum Close {
 
 impl Connection {
     /// The service has finished; what it wrote is still to be sent.
-    pub(super) fn finish(&mut self, linger: bool) {
+    pub(super) fn finish(&mut self, linger: bool, env: &mut Env<'_>) {
+        if self.outgoing.has_untold() {
+            // It does not know that bytes are missing, and the peer would take what it got for the whole.
+            return self.abort(env);
+        }
+        self.outgoing.keep_lent();
+        self.outgoing.unpark();
         let linger = linger || !self.carry.is_empty();
         self.stage = Stage::Finishing { linger, discarded: 0 };
         self.timer = None;
@@ -186,9 +192,13 @@ impl Connection {
             self.receive = Receive::Armed { cancelled: true };
             return Some((Kind::Cancel, Submission::Cancel { target: self.token(Kind::Receive) }));
         }
-        if let Sending::InFlight { load, cancelled: false } | Sending::Stalled { load } = self.sending {
+        if let Sending::InFlight { load, cancelled: false } | Sending::Overdue { load } = self.sending {
             self.sending = Sending::InFlight { load, cancelled: true };
             return Some((Kind::Cancel, Submission::Cancel { target: self.token(Kind::Send) }));
+        }
+        if let Sending::Waiting { cancelled: false } = self.sending {
+            self.sending = Sending::Waiting { cancelled: true };
+            return Some((Kind::Cancel, Submission::Cancel { target: self.token(Kind::RoomWatch) }));
         }
         if let Watch::Armed { cancelled: false } = self.watch {
             self.watch = Watch::Armed { cancelled: true };
@@ -231,7 +241,7 @@ impl Connection {
     pub(super) fn deadline_reached(&mut self, env: &mut Env<'_>) {
         match self.stage {
             Stage::Opening => self.opening_timed_out(),
-            Stage::Open | Stage::Finishing { .. } => self.send_stalled(),
+            Stage::Open | Stage::Finishing { .. } => self.send_overdue(env),
             Stage::Lingering { .. } => self.end(Reason::Finished, env),
             Stage::Ending(_) => {}
         }

@@ -1,5 +1,12 @@
 //! Sending: one send in flight, all that was written in a turn in it.
+//!
+//! A send that waits for all of it posts no completion however much was taken. So at two moments it is cancelled and
+//! its count read. When what is lent is due back: whatever is not sent by then is given back, and if nothing else is
+//! left to send, a poll waits until the socket takes bytes again. And when the stall time is over: if the peer has
+//! taken nothing in it, the connection is closed. Only progress begins that time anew: not that a send is tried again,
+//! nor that nothing is left to send but what was given back.
 
+use crate::agenda::Change;
 use crate::flight::FlightIndex;
 use crate::operation::{Memory, Outcome, Submission};
 use crate::output::Front;
@@ -18,9 +25,13 @@ pub(super) enum Sending {
         load: Load,
         cancelled: bool,
     },
-    /// The send was found stalled: it is to be cancelled, and its count read.
-    Stalled {
+    /// The send is overdue: it is to be cancelled, and its count read.
+    Overdue {
         load: Load,
+    },
+    /// What was lent is given back; a poll tells when the socket takes bytes again.
+    Waiting {
+        cancelled: bool,
     },
 }
 
@@ -42,9 +53,9 @@ impl Connection {
         env: &mut Env<'_>,
     ) {
         let (load, cancelled) = match std::mem::replace(&mut self.sending, Sending::Idle) {
-            Sending::Idle => return,
             Sending::InFlight { load, cancelled } => (load, cancelled),
-            Sending::Stalled { load } => (load, false),
+            Sending::Overdue { load } => (load, false),
+            other @ (Sending::Idle | Sending::Waiting { .. }) => return self.sending = other,
         };
         if let Some(list) = load.list {
             memory_flights.land(list);
@@ -53,14 +64,70 @@ impl Connection {
             return self.outgoing.discard(env.sends);
         }
         self.deadline = None;
+        let stalled = cancelled && self.stall_at.is_some_and(|at| at <= env.desk.now);
         match outcome {
-            Outcome::Count(0) | Outcome::Cancelled if cancelled => self.end(Reason::Stalled, env),
+            Outcome::Count(0) | Outcome::Cancelled | Outcome::Retry if stalled => {
+                self.end(Reason::Stalled, env);
+            }
             Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),
             Outcome::Count(n) => {
                 self.outgoing.sent(n as usize, env.sends);
-                self.agenda.room_came();
+                if n > 0 {
+                    self.stall_at = None;
+                }
+                // A send that was cancelled short says nothing of what the socket takes now.
+                let is_short = cancelled && (n as usize) < load.len;
+                if !is_short || !(self.give_back(env) || self.outgoing.is_parked()) {
+                    self.room_came();
+                }
             }
-            // Nothing went out, and nothing says that it never will: send it again.
+            // Nothing went out, and nothing says that it never will: send it again, unless it was lent.
+            Outcome::Retry | Outcome::NoBuffers | Outcome::Cancelled => {
+                if cancelled {
+                    self.give_back(env);
+                }
+            }
+            Outcome::PeerGone(errno) => self.end(Reason::PeerGone(errno), env),
+            Outcome::Failed(errno) => self.end(Reason::Failed(errno), env),
+        }
+        self.drive(env);
+    }
+
+    /// Gives back what is lent, and says whether that was anything. The service is told when the socket takes bytes
+    /// again, not before.
+    fn give_back(&mut self, env: &mut Env<'_>) -> bool {
+        let returned = self.outgoing.give_back(env.sends);
+        if returned > 0 {
+            env.desk.returned += returned as u64;
+            self.agenda.add(Change::Room);
+        }
+        returned > 0
+    }
+
+    /// The socket takes bytes.
+    fn room_came(&mut self) {
+        self.outgoing.unpark();
+        self.agenda.room_came();
+    }
+
+    /// The poll has seen that the socket takes bytes again, or that it is broken.
+    pub(crate) fn handle_room_watch(&mut self, outcome: Outcome, env: &mut Env<'_>) {
+        if !matches!(self.sending, Sending::Waiting { .. }) {
+            return;
+        }
+        self.sending = Sending::Idle;
+        if matches!(self.stage, Stage::Ending(_)) {
+            return self.outgoing.discard(env.sends);
+        }
+        self.deadline = None;
+        match outcome {
+            Outcome::Count(seen) if seen & libc::POLLERR as u32 != 0 => {
+                self.end(Reason::PeerGone(libc::ECONNRESET), env);
+            }
+            Outcome::Count(_) => {
+                self.stall_at = None;
+                self.room_came();
+            }
             Outcome::Retry | Outcome::NoBuffers | Outcome::Cancelled => {}
             Outcome::PeerGone(errno) => self.end(Reason::PeerGone(errno), env),
             Outcome::Failed(errno) => self.end(Reason::Failed(errno), env),
@@ -76,12 +143,29 @@ impl Connection {
     ) -> Option<(Kind, Submission)> {
         let to = self.descriptor?;
         match self.sending {
+            Sending::Idle if self.outgoing.is_parked() && self.outgoing.is_empty() => {
+                self.sending = Sending::Waiting { cancelled: false };
+                self.deadline = Some(*self.stall_at.get_or_insert(now + limits.send_stall));
+                return Some((Kind::RoomWatch, Submission::WatchRoom { descriptor: to }));
+            }
             Sending::Idle => {}
-            Sending::InFlight { .. } => return None,
-            Sending::Stalled { load } => {
+            Sending::InFlight { cancelled, .. } => {
+                // Lent while it is in flight.
+                if !cancelled && self.outgoing.lends() {
+                    self.deadline = self.deadline.map(|at| at.min(now + limits.lend_time));
+                }
+                return None;
+            }
+            Sending::Overdue { load } => {
                 self.sending = Sending::InFlight { load, cancelled: true };
                 return Some((Kind::Cancel, Submission::Cancel { target: self.token(Kind::Send) }));
             }
+            // The service has finished: what it had lent is nobody's any more.
+            Sending::Waiting { cancelled: false } if self.stage != Stage::Open => {
+                self.sending = Sending::Waiting { cancelled: true };
+                return Some((Kind::Cancel, Submission::Cancel { target: self.token(Kind::RoomWatch) }));
+            }
+            Sending::Waiting { .. } => return None,
         }
         let mut list = None;
         let (submission, len) = match self.outgoing.front() {
@@ -101,15 +185,24 @@ impl Connection {
             }
         };
         self.sending = Sending::InFlight { load: Load { list, len }, cancelled: false };
-        self.deadline = Some(now + limits.send_stall);
+        let stall_at = *self.stall_at.get_or_insert(now + limits.send_stall);
+        let lent = self.outgoing.lends();
+        self.deadline = Some(if lent { stall_at.min(now + limits.lend_time) } else { stall_at });
         Some((Kind::Send, submission))
     }
 
-    /// The send in flight has said nothing for a whole stall time. A send that waits for all of it posts no
-    /// completion however much was taken, so it is cancelled and its count read: progress resumes it, none closes.
-    pub(super) fn send_stalled(&mut self) {
-        if let Sending::InFlight { load, cancelled: false } = self.sending {
-            self.sending = Sending::Stalled { load };
+    /// The send in flight has said nothing until what is lent is due back, or for a whole stall time; or so long was
+    /// waited for room.
+    pub(super) fn send_overdue(&mut self, env: &mut Env<'_>) {
+        let stalled = self.stall_at.is_none_or(|at| at <= env.desk.now);
+        match self.sending {
+            // What was lent is not any more.
+            Sending::InFlight { cancelled: false, .. } if !stalled && !self.outgoing.lends() => {
+                self.deadline = self.stall_at;
+            }
+            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },
+            Sending::Waiting { .. } => self.end(Reason::Stalled, env),
+            _ => {}
         }
     }
 }

@@ -59,7 +59,7 @@ impl Collected {
             _ => &mut [],
         };
         let outgoing = &mut self.outgoing;
-        Output { memory, filled: 0, settled: 0, longest, before, outgoing, held_limit: self.held_limit }
+        Output::over(memory, longest, before, outgoing, self.held_limit)
     }
 
     /// The room that there is, or would be if there were memory.

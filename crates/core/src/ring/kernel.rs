@@ -26,6 +26,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::buffer_ring::GROUP;
+use crate::errand::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;
@@ -349,6 +350,18 @@ impl Ring for KernelRing {
         Ok(Address::from_sock_addr(&address))
     }
 
+    fn stats_at_once(&self, file: RawFd) -> bool {
+        // SAFETY: open, since whoever asks holds it.
+        let file = unsafe { BorrowedFd::borrow_raw(file) };
+        rustix::fs::fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+    }
+
+    fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
+        // SAFETY: as above.
+        let file = unsafe { BorrowedFd::borrow_raw(file) };
+        Ok(FileStat::from_stat(&rustix::fs::fstat(file)?))
+    }
+
     fn in_flight(&self) -> u64 {
         // What came early is still to be told.
         self.in_flight + self.early.len() as u64
@@ -364,6 +377,20 @@ impl Drop for KernelRing {
         drop(unsafe { Box::from_raw(self.queue.ring) });
     }
 }
+
+/// File systems that keep what is known of an open file in memory (statfs(2), linux/magic.h). Not among them are those
+/// that ask a server or another process: NFS, SMB, Ceph, FUSE and the like.
+const IN_MEMORY: [u64; 9] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683e, // btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0xf2f5_2010, // f2fs
+    0xe0f5_e1e2, // erofs
+    0x7371_7368, // squashfs
+    0x794c_7630, // overlayfs: over one of these, as a rule
+];
 
 /// Wakes the ring by the event descriptor that it watches.
 struct EventKick(Arc<OwnedFd>);

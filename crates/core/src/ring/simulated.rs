@@ -18,11 +18,13 @@ pub(crate) mod world;
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::errand::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::wake::Kick;
@@ -166,6 +168,14 @@ impl<P: Peers> Ring for SimulatedRing<P> {
             Descriptor::Plain(fd) => fd as u16,
         };
         Ok(Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], number))))
+    }
+
+    fn stats_at_once(&self, _: RawFd) -> bool {
+        self.outside.borrow().world.stats_at_once
+    }
+
+    fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
+        self.outside.borrow_mut().world.stat(file)
     }
 
     fn in_flight(&self) -> u64 {

@@ -7,6 +7,7 @@
 //! `CAMPANILE_SEEDS=n` lives n lives; a failure prints the line that lives the one again that failed.
 
 mod ledger;
+mod lender;
 mod services;
 mod town;
 
@@ -59,9 +60,10 @@ fn config_of(random: &mut Random) -> Config {
         room: *random.pick(&[64, 1_000, 4_096]),
         held_limit: *random.pick(&[1, 5_000, 100_000]),
         file_buffers: random.between(1, 3) as u32,
-        file_buffer_len: *random.pick(&[100, 1_000, 5_000]),
+        file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),
+        lend_time: Duration::from_millis(*random.pick(&[1, 5, 20, 100])),
         ..Config::default()
     }
 }
@@ -105,6 +107,8 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let drop_after = random.chance(60).then(|| random.below(400) as u64);
     let mut world = World::new(Random::new(random.next()), table);
     world.traced = std::env::var_os("CAMPANILE_TRACE").is_some();
+    world.send_stall = config.send_stall;
+    world.stats_at_once = random.chance(512);
     prepare(&mut world);
     let clock = world.clock.clone();
     let town = Rc::new(RefCell::new(town));
@@ -177,13 +181,15 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         wrong.push(format!("{} services left", ledger.services()));
     }
     let town = town.borrow();
+    let mut counts = outside.world.faults.counts.clone();
+    ledger.seen().into_iter().for_each(|recovery| counts.recoveries[recovery as usize] += 1);
     wrong.extend(town.verdict(&outside.world));
     services::clear_graveyard();
     if !wrong.is_empty() {
         return Err(wrong);
     }
     Ok(Seen {
-        counts: outside.world.faults.counts.clone(),
+        counts,
         bytes: town.bytes,
         answered: town.answered,
         waits: outside.kernel.waits(),
@@ -210,6 +216,7 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("send buffers", worker.memory.sends.held() as u64);
     check("flights", worker.memory.flights.in_the_air() as u64);
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
+    check("file buffers", worker.memory.files.out() as u64);
     left
 }
 

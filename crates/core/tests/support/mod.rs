@@ -92,6 +92,7 @@ pub fn counted(server: &ServerHandle) -> Counters {
         sum.unsent_bytes += worker.unsent_bytes;
         sum.kept_buffers += worker.kept_buffers;
         sum.send_buffers += worker.send_buffers;
+        sum.returned += worker.returned;
     }
     sum
 }

@@ -144,16 +144,17 @@ impl BodyDecoder {
         let State::Trailers { start, scan } = &mut self.state else {
             return Ok(Decoded::More { at_least: 1 });
         };
-        let window = &input[..input.len().min(*start + self.max_trailers)];
+        let limit = start.saturating_add(self.max_trailers);
+        let window = &input[..input.len().min(limit)];
         let limits = ScanLimits { start_line: 0, field_line: self.max_trailers, fields: MAX_FIELDS };
         let Some(end) = scan.advance(window, limits, |_| Ok::<(), BodyError>(()))? else {
-            if window.len() == *start + self.max_trailers {
+            if window.len() == limit {
                 return Err(BodyError::TrailersTooLong);
             }
             self.understood = input.len();
             return Ok(Decoded::More { at_least: 1 });
         };
-        let trailers = Trailers::new(&input[*start..end - 2]);
+        let trailers = Trailers::new(input.get(*start..end - 2).unwrap_or_default());
         self.state = State::Done;
         self.understood = 0;
         Ok(Decoded::Frame { frame: BodyPart::End(trailers), consumed: end })

@@ -117,6 +117,13 @@ impl BodyEncoder {
         Ok(())
     }
 
+    /// `length` bytes of a body whose length was promised were not sent after all, and will be written again.
+    pub fn take_back(&mut self, length: u64) {
+        if let Framing::Length(remaining) = &mut self.framing {
+            *remaining += length;
+        }
+    }
+
     /// Writes what stands after a piece of more than no bytes that went out by another way.
     ///
     /// # Errors

@@ -46,6 +46,23 @@ fn chunked_bodies() {
         (b"g\r\n", Err(ChunkSize)),
         (b";a\r\n", Err(ChunkSize)),
         (b"5\0\r\n", Err(ChunkSize)),
+        (b"0x0\r\n\r\n", Err(ChunkSize)),
+        (b"-0\r\n\r\n", Err(ChunkSize)),
+        (b"+0\r\n\r\n", Err(ChunkSize)),
+        (b"\t5\r\nhello\r\n", Err(ChunkSize)),
+        (b"5h\r\nhello\r\n", Err(ChunkSize)),
+        (b"5.\r\nhello\r\n", Err(ChunkSize)),
+        (b"\"5\"\r\nhello\r\n", Err(ChunkSize)),
+        (b"\xd9\xa5\r\nhello\r\n", Err(ChunkSize)),
+        (b"5\x0b\r\nhello\r\n", Err(ChunkSize)),
+        (b"10000000000000005\r\nhello\r\n", Err(ChunkSize)),
+        (b"5 5\r\nhello\r\n", Err(ChunkExtension)),
+        (b"0 \r\n\r\n", Err(ChunkExtension)),
+        (b"5\r\nhello\r\n\r\n0\r\n\r\n", Err(ChunkSize)),
+        (b"5\n\r\nhello\r\n", Err(ChunkEnd)),
+        (b"0\n\r\n", Err(ChunkEnd)),
+        (b"5\r\nhello\r\r\n", Err(ChunkEnd)),
+        (b"5\r\nhello\n\r\n", Err(ChunkEnd)),
         (b"5 \r\nhello\r\n", Err(ChunkExtension)),
         (b"5\t\r\nhello\r\n", Err(ChunkExtension)),
         (b"5\nhello\r\n0\r\n\r\n", Err(ChunkEnd)),
@@ -123,6 +140,15 @@ fn trailer_sections() {
         (b"TRANSFER-ENCODING: chunked\r\n\r\nrest", Ok(&[])),
         (b"Host: b\r\nAuthorization: c\r\n\r\nrest", Ok(&[])),
         (b"X-Forwarded-For: b\r\nIf-Match: c\r\n\r\nrest", Ok(&[])),
+        (b"X-FORWARDED_HOST: b\r\nX_Real_IP: c\r\n\r\nrest", Ok(&[])),
+        (b"content_length: 9\r\nproxy: b\r\n\r\nrest", Ok(&[])),
+        (b"Sec-WebSocket-Key: b\r\nVia: c\r\n\r\nrest", Ok(&[])),
+        (b"X-HTTP-Method-Override: DELETE\r\n\r\nrest", Ok(&[])),
+        (b"Securely: b\r\nX-Real: c\r\n\r\nrest", Ok(&["Securely", "X-Real"])),
+        (b"A\0: 1\r\n\r\n", Err(BodyError::Trailer)),
+        (b": 1\r\n\r\n", Err(BodyError::Trailer)),
+        (b"A: 1\r2\r\n\r\n", Err(BodyError::Trailer)),
+        (b"A: 1\r\n\r \n", Err(BodyError::Trailer)),
         (b"A : 1\r\n\r\n", Err(BodyError::Trailer)),
         (b"A\r\n\r\n", Err(BodyError::Trailer)),
         (b"A: 1\r\n 2\r\n\r\n", Err(BodyError::Trailer)),
@@ -174,4 +200,21 @@ fn a_chunk_that_is_whole_leaves_nothing_behind() {
     let mut decoder = BodyDecoder::new(BodyLength::Chunked, &Limits::default());
     let decoded = decoder.decode(b"2\r\nab\r\n").unwrap();
     assert_eq!(decoded, Decoded::Frame { frame: BodyPart::Data(b"ab"), consumed: 7 });
+}
+
+#[test]
+fn limits_can_be_as_large_as_numbers_get() {
+    let limits = Limits {
+        request_line: usize::MAX,
+        field_line: usize::MAX,
+        head: usize::MAX,
+        chunk_extension: usize::MAX,
+        trailers: usize::MAX,
+    };
+    let mut decoder = BodyDecoder::new(BodyLength::Chunked, &limits);
+    let decoded = decoder.decode(b"0;a=b\r\nA: 1\r\n\r\n").unwrap().into_frame();
+    assert!(matches!(decoded, Some((BodyPart::End(_), 15))));
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut slots = super::field_slots::<2>();
+    assert!(super::RequestDecoder::new(limits).decode(head, &mut slots).unwrap().into_frame().is_some());
 }

@@ -1,7 +1,7 @@
 //! Facts are what the fields of a head say about its framing and its connection, read in one pass.
 
 use super::error::RequestError;
-use super::grammar::{decimal, elements, is_host, is_token};
+use super::grammar::{decimal, elements, is_host, is_token, trim};
 use super::head::{BodyLength, Field, Version};
 
 /// What was noted of the fields seen so far.
@@ -75,7 +75,8 @@ impl<'a> Facts<'a> {
             self.keep_alive = true;
             return;
         }
-        for option in elements(value) {
+        // Options are tokens (RFC 9110 7.6.1), so every comma divides: no quotation mark hides a `close`.
+        for option in value.split(|&byte| byte == b',').map(trim) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -105,7 +106,7 @@ impl<'a> Facts<'a> {
                 return Err(RequestError::TransferEncoding);
             }
             let mut parts = coding.splitn(2, |&byte| byte == b';');
-            let name = super::grammar::trim(parts.next().unwrap_or_default());
+            let name = trim(parts.next().unwrap_or_default());
             let parameters = parts.next();
             if name.eq_ignore_ascii_case(b"chunked") && parameters.is_none() {
                 self.chunked = true;

@@ -36,10 +36,11 @@ const fn classes_of(byte: u8) -> u8 {
     if visible {
         classes |= METHOD_AND_TARGET;
     }
-    // RFC 3986 names fewer, but browsers send these unescaped (WHATWG URL, percent-encode sets).
-    if visible && !matches!(byte, b'"' | b'#' | b'<' | b'>') {
+    // RFC 3986 names fewer, but browsers send these unescaped (WHATWG URL, percent-encode sets). The percent sign is
+    // checked apart.
+    if visible && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'%') {
         classes |= QUERY;
-        if !matches!(byte, b'\\' | b'`' | b'{' | b'}' | b'?' | b'%') {
+        if !matches!(byte, b'\\' | b'`' | b'{' | b'}' | b'?') {
             classes |= PATH;
         }
     }
@@ -101,8 +102,8 @@ pub(super) fn is_visible(bytes: &[u8]) -> bool {
 /// Where the path ends in a path and perhaps a query, as RFC 9112 3.2.1 has them: no fragment, no control, no byte
 /// above 0x7f; or `None` if they are not valid.
 ///
-/// In the path an escape is `%` and two hexadecimal digits, and not that of NUL, CR or LF: nothing good hides there. In
-/// the query browsers send a lone `%` as it was typed.
+/// An escape is `%` and two hexadecimal digits (RFC 3986 2.1). In the path it is not that of NUL, CR or LF: nothing
+/// good hides there. In the query these are what forms send for a line break.
 #[inline]
 pub(super) fn path_end(bytes: &[u8]) -> Option<usize> {
     let mut end = 0;
@@ -110,10 +111,24 @@ pub(super) fn path_end(bytes: &[u8]) -> Option<usize> {
         end += span(&bytes[end..], PATH);
         match &bytes[end..] {
             [] => return Some(end),
-            [b'?', query @ ..] => return (span(query, QUERY) == query.len()).then_some(end),
+            [b'?', query @ ..] => return is_query(query).then_some(end),
             [b'%', b'0', b'0' | b'a' | b'A' | b'd' | b'D', ..] => return None,
             [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => end += 3,
             _ => return None,
+        }
+    }
+}
+
+/// RFC 3986 3.4, and what browsers send besides.
+#[inline]
+fn is_query(bytes: &[u8]) -> bool {
+    let mut end = 0;
+    loop {
+        end += span(&bytes[end..], QUERY);
+        match &bytes[end..] {
+            [] => return true,
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => end += 3,
+            _ => return false,
         }
     }
 }
@@ -149,7 +164,8 @@ fn span_of_name(bytes: &[u8]) -> Option<usize> {
     loop {
         end += span(&bytes[end..], HOST);
         match &bytes[end..] {
-            [b'%', b'0', b'0', ..] => return None,
+            // An escaped control is none of a name.
+            [b'%', b'0' | b'1', ..] | [b'%', b'7', b'f' | b'F', ..] => return None,
             [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => end += 3,
             [b'%', ..] => return None,
             _ => return Some(end),

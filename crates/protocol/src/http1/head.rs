@@ -180,7 +180,7 @@ impl<'h, 'a> RequestHead<'h, 'a> {
     }
 
     /// The values of all fields called `name`, in any case.
-    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'n, 'h, 'a> {
+    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'n, 'h, 'a> {
         self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 

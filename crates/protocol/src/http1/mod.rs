@@ -56,6 +56,39 @@
 //! A client, or a proxy, writes the request with a [`RequestWriter`] and reads the answer with a [`ResponseDecoder`]
 //! and the same [`BodyDecoder`].
 //!
+//! # What is accepted, and what is refused
+//!
+//! Where the RFCs leave a choice, or real senders and the RFCs differ, this is what is done. All of it is tested.
+//!
+//! | case | choice | RFC |
+//! |---|---|---|
+//! | LF without CR; empty lines before a request | 400; skipped, within [`Limits::head`] | 9112 2.2 (MAY; SHOULD) |
+//! | HTTP/1.2, 0.9 with a version, 2.0, ...; what is no `HTTP/d.d` | 505; 400 | 9112 2.3, 9110 15.6.6 |
+//! | more than one space, or a tab, in the request line | 400 | 9112 3 (MAY be lenient) |
+//! | a method of more than 32 bytes; any other token | 501; [`Method::Extension`], case matters | 9112 3, 9110 9.1 |
+//! | a target with a fragment, a control, a byte above 0x7f or a broken escape | 400 | 9112 3.2, 3986 2.1 |
+//! | `%00`, `%0d`, `%0a` in a path; in a query | 400; accepted, forms send them | beyond 3986 |
+//! | one of `[]^\|` in a target; one of ``{}\`` and backtick in a query | accepted, browsers send them | beyond 3986 |
+//! | an absolute form that is not `http` or `https`, or has userinfo or no host | 400 | 9110 4.2.1, 4.2.4 |
+//! | an absolute form and a Host that differs | the target wins | 9112 3.2.2 |
+//! | an absolute form of `https` | accepted: see [`Target::is_https`] | 9110 7.4 |
+//! | CONNECT to no port, port 0, or one above 65535 | 400 | 9110 9.3.6 |
+//! | Host twice, even if equal; empty; with userinfo, comma, path or a zone; IPvFuture | 400 | 9112 3.2, 9110 4.2.1 |
+//! | an HTTP/1.0 request without Host; with a Host that is none | accepted; 400 | 9112 3.2 |
+//! | obsolete folding, white space before a field or before its colon | 400 | 9112 2.2, 5.1, 5.2 |
+//! | a control other than tab in a value; bytes above 0x7f | 400; accepted | 9110 5.5 |
+//! | Content-Length twice or as a list, even if equal | 400 | 9110 8.6 (MAY), 9112 6.3 |
+//! | Content-Length with leading zeros: octal to some | 400 | stricter than 9110 8.6 |
+//! | Content-Length and Transfer-Encoding; Transfer-Encoding in HTTP/1.0 | 400 | 9112 6.1, 6.3 |
+//! | `chunked` twice, quoted, with parameters, not at the end; empty elements beside it | 400 | 9112 6.1, 7 |
+//! | another transfer coding, `identity` too | 501 | 9112 6.1 |
+//! | `Content_Length`, `Transfer_Encoding` | 400 | beyond: 3875 4.1.18 reads them as the real ones |
+//! | a chunk size of more than 16 digits; white space behind it, but before `;` | 400; accepted | 9112 7.1, 7.1.1 |
+//! | trailers that decide framing, routing or trust | read and not shown | 9110 6.5.1 |
+//! | TRACE with content | 400 | 9110 9.3.8 |
+//! | Expect in HTTP/1.0; one that is not `100-continue` | ignored; 417 | 9110 10.1.1 |
+//! | `Connection: close` beside `keep-alive` | closes | 9112 9.3 |
+//!
 //! The tokenizer is httparse; what it lets through and RFC 9112 forbids is checked on top, in the pass over the fields
 //! that is made anyway.
 
@@ -66,6 +99,7 @@ mod digits;
 mod error;
 mod exchange;
 mod facts;
+mod field_block;
 mod field_line;
 mod grammar;
 mod head;
@@ -84,6 +118,7 @@ pub use body::{BodyDecoder, BodyPart};
 pub use body_encoder::BodyEncoder;
 pub use error::{BodyError, RequestError, ResponseError, WriteError};
 pub use exchange::Exchange;
+pub use field_block::FieldBlock;
 pub use field_line::FieldLine;
 pub use head::{BodyLength, Field, FieldSlot, MAX_FIELDS, Method, RequestHead, Version, field_slots};
 pub use limits::Limits;

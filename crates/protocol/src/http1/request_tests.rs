@@ -72,6 +72,29 @@ fn request_lines() {
         ("GET / HTTPS/1.1", Some(RequestError::RequestLine)),
         ("GET / RTSP/1.0", Some(RequestError::RequestLine)),
         ("GET / HTTP/1.1\r", Some(RequestError::RequestLine)),
+        ("GET / HTTP/1.", Some(RequestError::RequestLine)),
+        ("GET / HTTP/.1", Some(RequestError::RequestLine)),
+        ("GET / HTTP/11", Some(RequestError::RequestLine)),
+        ("GET / HTTP/1,1", Some(RequestError::RequestLine)),
+        ("GET / HTTP /1.1", Some(RequestError::RequestLine)),
+        ("GET / HTTP/ 1.1", Some(RequestError::RequestLine)),
+        ("GET / HTTP/1.1\t", Some(RequestError::RequestLine)),
+        ("GET / HTTP/1.1x", Some(RequestError::RequestLine)),
+        ("GET / HTTP/-1.1", Some(RequestError::RequestLine)),
+        ("GET / HTTP/1.x", Some(RequestError::RequestLine)),
+        ("GET / Http/1.1", Some(RequestError::RequestLine)),
+        ("GET / ", Some(RequestError::RequestLine)),
+        ("GET ", Some(RequestError::RequestLine)),
+        (" ", Some(RequestError::RequestLine)),
+        ("/ HTTP/1.1", Some(RequestError::RequestLine)),
+        ("HTTP/1.1 200 OK", Some(RequestError::Method)),
+        ("\tGET / HTTP/1.1", Some(RequestError::RequestLine)),
+        ("GET / HTTP/3.0", Some(RequestError::Version)),
+        ("GET / HTTP/0.0", Some(RequestError::Version)),
+        ("G\u{c9}T / HTTP/1.1", Some(RequestError::Method)),
+        ("\"GET\" / HTTP/1.1", Some(RequestError::RequestLine)),
+        ("GET\0 / HTTP/1.1", Some(RequestError::Method)),
+        ("GET:/ / HTTP/1.1", Some(RequestError::Method)),
     ] {
         assert_eq!(error_of_line(line), error, "{line}");
     }
@@ -85,7 +108,12 @@ fn targets() {
         ("GET /? HTTP/1.1", TargetForm::Origin, None, "/", Some("")),
         ("GET /%41%zz HTTP/1.1", TargetForm::Origin, None, "", None),
         ("GET //a//b HTTP/1.1", TargetForm::Origin, None, "//a//b", None),
-        ("GET /a?b?c/d%{}|^ HTTP/1.1", TargetForm::Origin, None, "/a", Some("b?c/d%{}|^")),
+        ("GET /a?b?c/d{}|^[]`\\ HTTP/1.1", TargetForm::Origin, None, "/a", Some("b?c/d{}|^[]`\\")),
+        ("GET /%41%2f?%0d%0A%20%00 HTTP/1.1", TargetForm::Origin, None, "/%41%2f", Some("%0d%0A%20%00")),
+        ("GET http://b HTTP/1.0", TargetForm::Absolute, Some("b"), "/", None),
+        ("GET HtTp://b:/c HTTP/1.1", TargetForm::Absolute, Some("b:"), "/c", None),
+        ("OPTIONS http://b HTTP/1.1", TargetForm::Absolute, Some("b"), "/", None),
+        ("CONNECT b:65535 HTTP/1.1", TargetForm::Authority, Some("b:65535"), "", None),
         ("GET http://b/c?d HTTP/1.1", TargetForm::Absolute, Some("b"), "/c", Some("d")),
         ("GET HTTPS://b:8080 HTTP/1.1", TargetForm::Absolute, Some("b:8080"), "/", None),
         ("GET http://[::1]:80?x HTTP/1.1", TargetForm::Absolute, Some("[::1]:80"), "/", Some("x")),
@@ -101,6 +129,7 @@ fn targets() {
                 let target = head.target();
                 let found = (target.form(), target.authority(), target.path(), target.query());
                 assert_eq!(found, (form, authority, path, query), "{line}");
+                assert_eq!(target.is_https(), line.contains("HTTPS://"), "{line}");
                 assert_eq!(head.host(), Some(authority.unwrap_or("a")), "{line}");
             }
             Err(error) => assert!(path.is_empty() && error == RequestError::Target, "{line}: {error}"),
@@ -131,6 +160,34 @@ fn targets_that_are_refused() {
         "/%00",
         "/%0a",
         "/%0D%0A",
+        "/?%",
+        "/?%0",
+        "/?%zz",
+        "/?a=100%",
+        "/?%u0041",
+        "/?\"",
+        "/?<",
+        "/?\x7f",
+        "/?\u{e9}",
+        "/a\0b",
+        "/a\x01b",
+        "/a\tb",
+        "/`",
+        "/{}",
+        "http://b/%zz",
+        "http://b/?%zz",
+        "http://b%zz/",
+        "http://b:/\\",
+        "http://b:-1/",
+        "http://[::1]x/",
+        "http://[v1.a]/",
+        "HTTP:/b/",
+        "ws://b/",
+        "file:///a",
+        "mailto:a",
+        "javascript:a",
+        "../a",
+        "./a",
         "/\u{e9}",
         "http:",
         "http:/",
@@ -157,7 +214,22 @@ fn targets_that_are_refused() {
             "{target}: {error:?}"
         );
     }
-    for target in ["/", "*", "a", "a:", ":80", "a:b", "http://a/", "a:80/", "u@a:80", "a:80?x"] {
+    for target in [
+        "/",
+        "*",
+        "a",
+        "a:",
+        "a:0",
+        "a:00",
+        "a:65536",
+        ":80",
+        "a:b",
+        "http://a/",
+        "a:80/",
+        "u@a:80",
+        "a:80?x",
+        "a:80#x",
+    ] {
         assert_eq!(
             error_of_line(&format!("CONNECT {target} HTTP/1.1")),
             Some(RequestError::Target),
@@ -218,6 +290,27 @@ fn fields() {
         ("X: y\0z\r\n", Some(FieldValue)),
         ("X: y\x0bz\r\n", Some(FieldValue)),
         ("X: y\x7fz\r\n", Some(FieldValue)),
+        ("X: \x1b[0m\r\n", Some(FieldValue)),
+        ("X: \0\r\n", Some(FieldValue)),
+        ("X:\r y\r\n", Some(FieldValue)),
+        ("X\0: y\r\n", Some(FieldName)),
+        ("X\r: y\r\n", Some(FieldName)),
+        ("X(y): z\r\n", Some(FieldName)),
+        ("\"X\": z\r\n", Some(FieldName)),
+        ("X=y\r\n", Some(FieldName)),
+        ("X\r\n: y\r\n", Some(FieldName)),
+        ("\t\r\n", Some(Folded)),
+        ("Content-Length : 1\r\n", Some(FieldName)),
+        ("Content-Length\t: 1\r\n", Some(FieldName)),
+        ("Content Length: 1\r\n", Some(FieldName)),
+        ("Transfer-Encoding : chunked\r\n", Some(FieldName)),
+        ("Transfer-Encoding\t: chunked\r\n", Some(FieldName)),
+        ("Transfer-Encoding\0: chunked\r\n", Some(FieldName)),
+        ("Transfer-Encoding:\r\n chunked\r\n", Some(Folded)),
+        ("Transfer-Encoding: \x0bchunked\r\n", Some(FieldValue)),
+        ("Transfer-Encoding: \x0cchunked\r\n", Some(FieldValue)),
+        ("Transfer-Encoding: chunked\0\r\n", Some(FieldValue)),
+        ("Content-Length: 1\r2\r\n", Some(FieldValue)),
         ("Content_Length: 1\r\n", Some(LookAlike)),
         ("transfer_Encoding: chunked\r\n", Some(LookAlike)),
     ] {
@@ -271,4 +364,25 @@ fn a_head_shows_what_was_sent() {
     let names: Vec<String> =
         ["GET", "PATCH", "get"].iter().map(|name| Method::of(name).as_str().into()).collect();
     assert_eq!(names, ["GET", "PATCH", "get"]);
+}
+
+#[test]
+fn an_input_may_end_behind_empty_lines_but_not_inside_a_head() {
+    for (input, expected) in [
+        (&b""[..], Ok(None)),
+        (b"\r\n", Ok(None)),
+        (b"\r\n\r\n\r\n", Ok(None)),
+        (b"\r", Err(RequestError::Truncated)),
+        (b"G", Err(RequestError::Truncated)),
+        (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n", Err(RequestError::Truncated)),
+    ] {
+        let mut slots = field_slots::<4>();
+        let found = RequestDecoder::new(Limits::default()).decode_end(input, &mut slots);
+        assert_eq!(
+            found.map(|found| found.map(|(_, consumed)| consumed)),
+            expected,
+            "{}",
+            input.escape_ascii()
+        );
+    }
 }

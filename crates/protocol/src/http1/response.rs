@@ -4,6 +4,7 @@ use super::body_encoder::{BodyEncoder, Framing};
 use super::digits::Digits;
 use super::error::WriteError;
 use super::exchange::Exchange;
+use super::field_block::FieldBlock;
 use super::field_line::{self, FieldLine};
 use super::head::Version;
 use super::status::{common_line, reason};
@@ -80,6 +81,16 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
         Ok(self)
     }
 
+    /// Writes fields that were checked before: one copy.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`]: nothing was written.
+    #[inline]
+    pub fn block<const N: usize>(&mut self, block: &FieldBlock<N>) -> Result<&mut Self, WriteError> {
+        self.sink.write(block.as_bytes())?;
+        Ok(self)
+    }
+
     /// Closes the connection after this response.
     pub fn close(&mut self) -> &mut Self {
         self.exchange = self.exchange.closing();
@@ -101,8 +112,8 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
         }
         let length = Digits::decimal(body.len() as u64);
         let body = if self.exchange.is_head { b"" } else { body };
-        let end = self.connection();
-        self.sink.write_pieces(&[b"Content-Length: ", length.as_bytes(), b"\r\n", end, b"\r\n", body])?;
+        let end = self.end_of_head();
+        self.sink.write_pieces(&[b"Content-Length: ", length.as_bytes(), end, body])?;
         self.is_complete = true;
         Ok(self.exchange)
     }
@@ -119,8 +130,8 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
         }
         let framing = if self.exchange.is_head { Framing::Suppressed } else { Framing::Length(length) };
         let digits = Digits::decimal(length);
-        let end = self.connection();
-        self.sink.write_pieces(&[b"Content-Length: ", digits.as_bytes(), b"\r\n", end, b"\r\n"])?;
+        let end = self.end_of_head();
+        self.sink.write_pieces(&[b"Content-Length: ", digits.as_bytes(), end])?;
         self.is_complete = true;
         Ok(BodyEncoder::new(framing, self.exchange))
     }
@@ -133,22 +144,22 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
     pub fn stream(mut self) -> Result<BodyEncoder, WriteError> {
         self.check_content(false)?;
         let (field, framing): (&[u8], _) = match self.exchange.version {
-            Version::Http11 => (b"Transfer-Encoding: chunked\r\n", Framing::Chunked),
+            Version::Http11 => (b"Transfer-Encoding: chunked", Framing::Chunked),
             Version::Http10 => (b"", Framing::UntilClose),
         };
         if framing == Framing::UntilClose {
             self.close();
         }
         let framing = if self.exchange.is_head { Framing::Suppressed } else { framing };
-        let end = self.connection();
-        self.sink.write_pieces(&[field, end, b"\r\n"])?;
+        let end = self.end_of_head();
+        let end = if field.is_empty() { &end[2..] } else { end };
+        self.sink.write_pieces(&[field, end])?;
         self.is_complete = true;
         Ok(BodyEncoder::new(framing, self.exchange))
     }
 
     fn end_without_length(mut self) -> Result<Exchange, WriteError> {
-        let end = self.connection();
-        self.sink.write_pieces(&[end, b"\r\n"])?;
+        self.sink.write(&self.end_of_head()[2..])?;
         self.is_complete = true;
         Ok(self.exchange)
     }
@@ -166,13 +177,14 @@ impl<'s, S: Sink + ?Sized> ResponseWriter<'s, S> {
         matches!(self.status, 204 | 304) || (self.exchange.is_connect && self.status < 300)
     }
 
-    /// What the client must be told of the connection (RFC 9112 9.3, 9.6).
+    /// The CRLF of the line before, what the client must be told of the connection (RFC 9112 9.3, 9.6), and the empty
+    /// line: one piece, since most answers have nothing to tell.
     #[inline]
-    fn connection(&self) -> &'static [u8] {
+    fn end_of_head(&self) -> &'static [u8] {
         match (self.exchange.version, self.exchange.keep_alive) {
-            (Version::Http11, true) => b"",
-            (Version::Http10, true) => b"Connection: keep-alive\r\n",
-            (_, false) => b"Connection: close\r\n",
+            (Version::Http11, true) => b"\r\n\r\n",
+            (Version::Http10, true) => b"\r\nConnection: keep-alive\r\n\r\n",
+            (_, false) => b"\r\nConnection: close\r\n\r\n",
         }
     }
 }

@@ -7,10 +7,11 @@ use std::string::String;
 use proptest::prelude::*;
 
 use super::{
-    BodyDecoder, BodyEncoder, BodyLength, BodyPart, Exchange, FieldLine, Limits, Method, RequestDecoder,
-    RequestError, ResponseDecoder, ResponseError, ResponseWriter, WriteError, field_slots, write_continue,
-    write_interim, write_switching_protocols,
+    BodyDecoder, BodyEncoder, BodyLength, BodyPart, Exchange, FieldBlock, FieldLine, Limits, Method,
+    RequestDecoder, RequestError, ResponseDecoder, ResponseError, ResponseWriter, WriteError, field_slots,
+    write_continue, write_interim, write_switching_protocols,
 };
+use crate::every_split::{check_splits, drive_responses, edits};
 use crate::{Codec, Decoded, Sink, SliceSink};
 
 fn exchange(request: &str) -> Exchange {
@@ -148,6 +149,24 @@ fn a_response_without_room_leaves_nothing() {
         let mut sink = SliceSink::new(&mut memory[..room]);
         let switching = write_switching_protocols(&mut sink, b"echo", &fields);
         assert_eq!(switching.is_err(), sink.is_empty());
+    }
+}
+
+#[test]
+fn a_block_is_written_as_it_is() {
+    let mut block = FieldBlock::<64>::new();
+    block.field("Server", b"x").unwrap().field("Date", b"y").unwrap();
+    let expected = "HTTP/1.1 200 OK\r\nServer: x\r\nDate: y\r\nA: b\r\nContent-Length: 2\r\n\r\nok";
+    for room in 0..=expected.len() {
+        let mut memory = [0; 200];
+        let mut sink = SliceSink::new(&mut memory[..room]);
+        let written =
+            ResponseWriter::begin(&mut sink, exchange("GET / HTTP/1.1"), 200).and_then(|mut response| {
+                response.block(&block)?.field("A", b"b")?;
+                response.body(b"ok")
+            });
+        assert_eq!(written.is_ok(), room == expected.len());
+        assert_eq!(text(sink.written()), if written.is_ok() { expected } else { "" });
     }
 }
 
@@ -331,5 +350,14 @@ proptest! {
             prop_assert_eq!(data, answer.pieces.concat());
         }
         prop_assert!(input.is_empty());
+    }
+
+    #[test]
+    fn responses_are_the_same_at_every_split(answers in prop::collection::vec(answers(), 1..3), edits in edits()) {
+        let mut out = Vec::new();
+        for answer in &answers {
+            write(answer, &mut out).unwrap();
+        }
+        check_splits(|| drive_responses::<16>(Limits::default()), &out, &edits);
     }
 }

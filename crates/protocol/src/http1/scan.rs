@@ -61,6 +61,9 @@ impl HeadScan {
         limits: ScanLimits,
         check_start: impl Fn(&[u8]) -> Result<(), E>,
     ) -> Result<Option<usize>, E> {
+        // Whoever goes on after an error may show less than before: wrong, but no reason to panic.
+        self.searched = self.searched.min(input.len());
+        self.line = self.line.min(self.searched);
         self.check_first_byte(input)?;
         while let Some(offset) = memchr(b'\n', &input[self.searched..]) {
             work::note(offset + 1);

@@ -46,7 +46,8 @@ impl<'a> Target<'a> {
         if method == Method::Connect {
             let (_, port) = split_host(raw.as_bytes())?;
             let target = Target { raw, form: TargetForm::Authority, authority: 0, path: end, path_end: end };
-            return (!port.is_empty()).then_some(target);
+            // RFC 9110 9.3.6: an empty or invalid port is refused; nobody listens on port zero.
+            return port.iter().any(|&digit| digit != b'0').then_some(target);
         }
         if raw == "*" {
             let target = Target { raw, form: TargetForm::Asterisk, authority: 0, path: 0, path_end: end };
@@ -78,6 +79,12 @@ impl<'a> Target<'a> {
             TargetForm::Absolute | TargetForm::Authority => Some(&self.raw[self.authority..self.path]),
             TargetForm::Origin | TargetForm::Asterisk => None,
         }
+    }
+
+    /// Whether this is an absolute form of `https`. A server that did not get it over TLS, nor from a gateway it
+    /// trusts, must refuse it (RFC 9110 7.4: 421).
+    pub fn is_https(&self) -> bool {
+        self.form == TargetForm::Absolute && self.authority == "https://".len()
     }
 
     /// The path, escapes as they were sent: begins with `/`, except that it is `*` in the asterisk form and empty in

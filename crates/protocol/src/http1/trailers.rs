@@ -13,35 +13,66 @@ pub struct Trailers<'a> {
     lines: &'a [u8],
 }
 
+/// Families of fields that decide trust, routing or conditions, by how their names begin.
+const FAMILIES: &[&str] = &[
+    "access-control-",
+    "cf-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "x-forwarded",
+    "x-http-method",
+    "x-method-override",
+    "x-original-",
+    "x-real-ip",
+    "x-rewrite-",
+];
+
 /// Fields that mean something only if they come before the content.
-const FORBIDDEN: [&str; 28] = [
+const FORBIDDEN: &[&str] = &[
     "accept",
     "age",
+    "allow",
     "authorization",
     "cache-control",
+    "clear-site-data",
     "connection",
+    "content-disposition",
     "content-encoding",
+    "content-language",
     "content-length",
+    "content-location",
     "content-range",
+    "content-security-policy",
     "content-type",
     "cookie",
+    "date",
     "expect",
     "expires",
     "forwarded",
     "host",
+    "http2-settings",
     "keep-alive",
     "location",
     "max-forwards",
     "origin",
-    "proxy-authenticate",
-    "proxy-authorization",
+    "pragma",
+    "priority",
+    "proxy",
     "range",
+    "referer",
+    "retry-after",
     "set-cookie",
+    "strict-transport-security",
     "te",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
+    "user-agent",
     "vary",
+    "via",
+    "warning",
     "www-authenticate",
 ];
 
@@ -69,8 +100,13 @@ fn read_line(line: &[u8]) -> Option<Field<'_>> {
 
 /// Whether a field of this name may be a trailer.
 pub(super) fn is_allowed(name: &str) -> bool {
-    let forwarding = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"))
-        && name.to_ascii_lowercase().starts_with("x-forwarded");
-    let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("if-"));
-    !forwarding && !conditional && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    let name = name.as_bytes();
+    let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| is_read_as(start, family));
+    !FAMILIES.iter().any(begins) && !FORBIDDEN.iter().any(|forbidden| is_read_as(name, forbidden))
+}
+
+/// Whether `name` is `known`, in any case, to those too who take `_` for `-` as CGI does (RFC 3875 4.1.18).
+fn is_read_as(name: &[u8], known: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    name.len() == known.len() && name.iter().copied().zip(known.bytes()).all(same)
 }

@@ -51,7 +51,7 @@ impl HeadWatch {
         if self.scan_further(window, max_fields, check)? { Err(Flaw::StartLine.into()) } else { Ok(()) }
     }
 
-    /// A head was read: the next one begins.
+    /// A head was read or refused: the next one begins.
     #[inline]
     pub(super) fn reset(&mut self) {
         self.scan = HeadScan::default();
@@ -75,12 +75,13 @@ impl HeadWatch {
     /// Names what is wrong: the first flaw in the lines, or else `error`.
     #[cold]
     pub(super) fn explain<E: From<Flaw>>(
-        &self,
+        &mut self,
         window: &[u8],
         max_fields: usize,
         check: CheckStart<E>,
         error: E,
     ) -> E {
+        self.reset();
         self.check_lines(window, max_fields, check).err().unwrap_or(error)
     }
 
@@ -102,11 +103,14 @@ impl HeadWatch {
         check: CheckStart<E>,
     ) -> Result<bool, E> {
         let limits = self.scan_limits(max_fields);
-        let is_whole = self.scan.advance(window, limits, check)?.is_some();
-        if !is_whole && window.len() >= self.limits.head {
-            return Err(Flaw::HeadTooLong.into());
+        let is_whole = match self.scan.advance(window, limits, check) {
+            Ok(None) if window.len() >= self.limits.head => Err(Flaw::HeadTooLong.into()),
+            scanned => scanned.map(|end| end.is_some()),
+        };
+        if is_whole.is_err() {
+            self.reset();
         }
-        Ok(is_whole)
+        is_whole
     }
 
     fn scan_limits(&self, fields: usize) -> ScanLimits {

@@ -217,6 +217,9 @@ impl Kernel {
                 world.thing(thing).shutting += 1;
             }
             Submission::Watch { .. } => self.kicks.look(),
+            _ if sends(running.token.kind()) => {
+                world.begin_to_send(running.thing.expect("resolved above"));
+            }
             _ => {}
         }
         if let Some(wrong) = running.wrong(memory) {
@@ -228,7 +231,6 @@ impl Kernel {
     /// One receive and one send at a time for a socket; and no operation begins on what is being shut down to close.
     fn check_company(&mut self, new: &Running, world: &mut World) {
         let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce));
-        let sends = |kind| kind == Some(Kind::Send);
         let kind = new.token.kind();
         let others = self.running.iter().filter(|other| other.thing == new.thing);
         for other in others {
@@ -243,6 +245,9 @@ impl Kernel {
         let now = world.now();
         let Some(found) = self.running.iter_mut().find(|other| other.token == target) else {
             world.faults.happened(Fault::CancelMissed);
+            if target.kind() == Some(Kind::Send) {
+                world.faults.happened(Fault::SendOutran);
+            }
             return self
                 .complete(running.completion(Outcome::Failed(libc::ENOENT), false, None), running.due);
         };
@@ -250,6 +255,7 @@ impl Kernel {
             Some(Kind::Receive) => world.faults.recovered(Recovery::ReceiveCancelled),
             Some(Kind::Accept) => world.faults.recovered(Recovery::AcceptCancelled),
             Some(Kind::Send) => world.faults.recovered(Recovery::StalledSendCancelled),
+            Some(Kind::RoomWatch) => world.faults.recovered(Recovery::RoomWatchCancelled),
             _ => {}
         }
         // It was just being worked on: what it was asked to do takes effect all the same, later. Its success is
@@ -414,6 +420,11 @@ impl Kernel {
             world.faults.recovered(recovery);
         }
     }
+}
+
+/// Whether it is for a socket to take bytes: one of these at a time.
+fn sends(kind: Option<Kind>) -> bool {
+    matches!(kind, Some(Kind::Send | Kind::RoomWatch))
 }
 
 /// How long an operation takes before it may do anything.

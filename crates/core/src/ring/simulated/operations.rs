@@ -141,6 +141,7 @@ impl Running {
             }
             Submission::Shutdown { descriptor, .. }
             | Submission::WatchPeer { descriptor }
+            | Submission::WatchRoom { descriptor }
             | Submission::Close { descriptor }
             | Submission::SetOption { descriptor, .. }
             | Submission::Bind { descriptor, .. }
@@ -206,6 +207,7 @@ impl Running {
                 self.read_file(world, memory, into, len as usize, offset)
             }
             Submission::WatchPeer { .. } => self.with_stream(world, Running::watch_peer),
+            Submission::WatchRoom { .. } => self.with_stream(world, Running::watch_room),
             Submission::Watch { .. } => self.watch(world, kernel),
         }
     }
@@ -286,6 +288,25 @@ impl Running {
             None => return Step::Nothing,
         };
         done(seen as usize)
+    }
+
+    fn watch_room(&mut self, world: &mut World, id: StreamId) -> Step {
+        strike_reset(world, id);
+        if world.streams[id].reset_by_peer.is_some() {
+            return done((libc::POLLERR | libc::POLLHUP) as usize);
+        }
+        world.check_patience(id, self.cancelled_at.is_some());
+        if self.is_cancelled(world.now()) {
+            return failed(libc::ECANCELED);
+        }
+        let stream = &mut world.streams[id];
+        if stream.down.len() >= stream.down_capacity {
+            return Step::Nothing;
+        }
+        stream.is_full = false;
+        stream.sending = false;
+        world.faults.recovered(Recovery::RoomAwaited);
+        done(libc::POLLOUT as usize)
     }
 
     fn receive(
@@ -376,13 +397,13 @@ impl Running {
             world.violated(format!("{:?} after the sending side was shut down", self.token));
             return failed(libc::EPIPE);
         }
+        world.check_patience(id, self.cancelled_at.is_some());
         if self.is_cancelled(world.now()) {
+            world.streams[id].is_full = true;
             if self.progress > 0 {
                 world.faults.happened(Fault::CancelledWithData);
                 return done(self.progress);
             }
-            // The peer has taken nothing for so long that the worker may give it up.
-            world.streams[id].harmed.get_or_insert(Fault::StalledSend);
             return failed(libc::ECANCELED);
         }
         if self.progress == 0 {
@@ -400,6 +421,7 @@ impl Running {
                 self.stop_at = Some(world.random.between(1, total - 1));
             }
         }
+        let now = world.now();
         let stream = &mut world.streams[id];
         let end = self.stop_at.unwrap_or(total);
         let room = stream.down_capacity.saturating_sub(stream.down.len());
@@ -413,11 +435,14 @@ impl Running {
             let stream = &mut world.streams[id];
             stream.down.extend(&bytes[self.progress..self.progress + part]);
             self.progress += part;
+            stream.is_full = false;
+            stream.taken_at = now;
             if stream.peer_gone {
                 stream.reset(libc::ECONNRESET);
             }
         }
         if self.progress == end {
+            world.streams[id].sending = end < total;
             return done(self.progress);
         }
         if !self.stalled {
@@ -519,6 +544,7 @@ impl Running {
         answer.stx_size = len;
         answer.stx_mode = libc::S_IFREG as u16;
         answer.stx_mtime.tv_sec = 1;
+        answer.stx_nlink = 1;
         done(0)
     }
 

@@ -3,9 +3,12 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use crate::errand::FileStat;
 use crate::operation::Descriptor;
 use crate::time::{Clock, Time};
 
@@ -17,6 +20,9 @@ pub(crate) type StreamId = usize;
 
 /// The number of something open; never given twice, unlike the descriptors that name it.
 pub(crate) type ThingId = usize;
+
+/// An operation may wait so long in queues before it begins.
+const QUEUED: Duration = Duration::from_millis(200);
 
 /// The first plain descriptor that is given out, far from those the process really has.
 const FIRST_PLAIN: i32 = 1000;
@@ -64,6 +70,11 @@ pub(crate) struct Stream {
     pub(crate) accepted: bool,
     /// A fault has struck that entitles the worker to close it.
     pub(crate) harmed: Option<Fault>,
+    /// The worker has something to send, and has had since some was taken last, or it began; that moment.
+    pub(crate) sending: bool,
+    pub(crate) taken_at: Duration,
+    /// A send was cancelled short, and neither was anything taken since, nor the worker told that it would be.
+    pub(crate) is_full: bool,
 }
 
 /// What a peer finds when it reads.
@@ -125,6 +136,10 @@ pub(crate) struct World {
     pub(crate) accepts_refused: u64,
     pub(crate) accepts_to_refuse: u64,
     last_freed: Option<Descriptor>,
+    /// How long a peer may take nothing before it is given up.
+    pub(crate) send_stall: Duration,
+    /// Files of this life can be asked for what is known of them without a wait.
+    pub(crate) stats_at_once: bool,
     /// Tell all that happens on the terminal.
     pub(crate) traced: bool,
 }
@@ -148,6 +163,8 @@ impl World {
             accepts_refused: 0,
             accepts_to_refuse: 0,
             last_freed: None,
+            send_stall: Duration::MAX,
+            stats_at_once: false,
             traced: false,
         }
     }
@@ -261,6 +278,42 @@ impl World {
         stream.down_ended = true;
         if reset || !stream.up.is_empty() {
             stream.reset_to_peer();
+        }
+    }
+
+    /// What is known of a file.
+    pub(super) fn stat(&mut self, file: RawFd) -> io::Result<FileStat> {
+        let failed = io::Error::from_raw_os_error;
+        let thing = self.named(Descriptor::Plain(file)).ok_or_else(|| failed(libc::EBADF))?;
+        let What::File(content) = &self.things[thing].what else { return Err(failed(libc::EBADF)) };
+        let len = content.len() as u64;
+        if self.strikes(Fault::FileFailed) {
+            return Err(failed(libc::EIO));
+        }
+        let (modified, changed) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1), SystemTime::UNIX_EPOCH);
+        Ok(FileStat { len, modified, changed, inode: 0, links: 1, is_file: true, is_dir: false })
+    }
+
+    /// The worker begins to send, or to wait until it can.
+    pub(super) fn begin_to_send(&mut self, id: ThingId) {
+        let now = self.now();
+        if let What::Socket(Some(stream)) = self.things[id].what
+            && let stream = &mut self.streams[stream]
+            && !std::mem::replace(&mut stream.sending, true)
+        {
+            stream.taken_at = now;
+        }
+    }
+
+    /// A peer takes nothing: after a while the worker may give it up, and then it must.
+    pub(super) fn check_patience(&mut self, id: StreamId, is_given_up: bool) {
+        let stream = &mut self.streams[id];
+        let waited = self.clock.time().saturating_sub(stream.taken_at);
+        if waited + QUEUED >= self.send_stall {
+            stream.harmed.get_or_insert(Fault::StalledSend);
+        }
+        if !is_given_up && waited > self.send_stall.saturating_mul(2) + QUEUED {
+            self.violated(format!("stream {id} has taken nothing for {waited:?}, and is not given up"));
         }
     }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::mix;
 use crate::service::Reason;
 use crate::time::Time;
@@ -23,6 +24,9 @@ struct Book {
     excuses: Vec<(ClientId, &'static str)>,
     violations: Vec<String>,
     services: usize,
+    seen: Vec<Recovery>,
+    /// Who was told of room after bytes had been given back, since the peers looked last.
+    readers: Vec<ClientId>,
     /// Wakers that other threads hold, and when these are going to use them.
     wakers: Arc<Mutex<Vec<(Time, Waker)>>>,
 }
@@ -58,6 +62,24 @@ impl Ledger {
 
     pub(super) fn violations(&self) -> Vec<String> {
         self.0.borrow().violations.clone()
+    }
+
+    /// What a service saw its worker do.
+    pub(super) fn saw(&self, recovery: Recovery) {
+        self.0.borrow_mut().seen.push(recovery);
+    }
+
+    pub(super) fn seen(&self) -> Vec<Recovery> {
+        self.0.borrow().seen.clone()
+    }
+
+    /// A service was told that its client takes bytes again.
+    pub(super) fn reads_again(&self, client: ClientId) {
+        self.0.borrow_mut().readers.push(client);
+    }
+
+    pub(super) fn take_readers(&self) -> Vec<ClientId> {
+        std::mem::take(&mut self.0.borrow_mut().readers)
     }
 
     pub(super) fn service_born(&self) {

@@ -14,6 +14,7 @@ use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Reason, Service};
 
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
+use super::lender::Lender;
 use super::town::{FIRST_PORT, Kind, answer_to, file_path};
 
 /// Length of what a client says first: which service it wants, and who it is.
@@ -173,6 +174,7 @@ fn service_of(kind: Kind, id: ClientId, ledger: &Ledger, mut random: Random) -> 
         }
         Kind::Relay => Checked::new(Relay::near(id, ledger, random), id, ledger).half_closing(),
         Kind::File => Checked::new(FileSender::new(id, ledger), id, ledger),
+        Kind::Lend => Checked::new(Lender::new(id, ledger, random), id, ledger),
         Kind::Abort => Checked::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort, id, ledger),
         Kind::Panic => Checked::new(Panicker, id, ledger),
         Kind::Close => Checked::new(Closer { at }, id, ledger),
@@ -487,7 +489,11 @@ impl Service for FileSender {
                 cx.open_file(OpenFile::at(file_path(self.id)));
             }
             Event::Answer(_, Answer::Opened(Ok(file))) => {
-                cx.stat(&file);
+                match cx.stat_now(&file) {
+                    Some(Ok(stat)) => self.len = Some(stat.len),
+                    Some(Err(_)) => return self.failed(),
+                    None => _ = cx.stat(&file),
+                }
                 self.file = Some(file);
             }
             Event::Answer(_, Answer::Stat(Ok(stat))) => self.len = Some(stat.len),

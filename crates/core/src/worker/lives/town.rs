@@ -24,13 +24,14 @@ pub(super) enum Kind {
     Woken,
     Relay,
     File,
+    Lend,
     Abort,
     Panic,
     Close,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 11] = [
+    pub(super) const ALL: [Kind; 12] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -39,6 +40,7 @@ impl Kind {
         Kind::Woken,
         Kind::Relay,
         Kind::File,
+        Kind::Lend,
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
@@ -177,7 +179,7 @@ impl Town {
         let size = *random.pick(&[0, 30, 300, 300, 1_500, 1_500, 6_000]);
         let len = match kind {
             Kind::Close => CLOSER_LEN,
-            Kind::File => 0,
+            Kind::File | Kind::Lend => 0,
             Kind::Early | Kind::Abort | Kind::Panic => random.between(1, size + 1),
             _ => random.below(size + 1),
         };
@@ -198,6 +200,10 @@ impl Town {
             }
             Kind::Early => keyed_range(!id, 0..early_len(id)),
             Kind::File => keyed_range(id, 0..random.below(4_000)),
+            Kind::Lend => {
+                let most = *random.pick(&[1_000, 6_000, 12_000]);
+                keyed_range(id, 0..random.below(most))
+            }
             Kind::Abort | Kind::Panic => Vec::new(),
             _ => keyed_range(id, 0..len),
         };
@@ -205,7 +211,7 @@ impl Town {
             to_send.extend(keyed_range(id, 0..len));
         }
         let expected: Rc<[u8]> = expected.into();
-        if kind == Kind::File {
+        if matches!(kind, Kind::File | Kind::Lend) {
             world.files.insert(file_path(id).into_bytes(), Rc::clone(&expected));
         }
         let remote = match random.below(20) {
@@ -313,6 +319,12 @@ impl Peers for Town {
         let mut soonest = |at: Duration| next = Some(next.map_or(at, |next: Duration| next.min(at)));
         if let Some(at) = self.ledger.wake_due(Time::from_start(now)) {
             soonest(at.since_start());
+        }
+        for id in self.ledger.take_readers() {
+            let stream = self.clients.iter().find(|client| client.id == id).and_then(|client| client.stream);
+            if stream.is_some_and(|stream| world.streams[stream].is_full) {
+                self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
+            }
         }
         let mut moved = false;
         let alive = self.clients.iter().filter(|client| !client.done).count();

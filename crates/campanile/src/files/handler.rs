@@ -1,0 +1,175 @@
+//! The handler: files of a directory, served over HTTP.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_protocol::http1::Method;
+
+use crate::http::{Answered, Error, Handler, Request, Response};
+
+use super::asked::Asked;
+use super::cache::{Cache, Place};
+use super::coding::Accepted;
+use super::path::{DotFiles, RelativePath};
+use super::plan::Plan;
+use super::serving::Serving;
+
+/// Serves the files beneath a directory, and nothing else: whatever a path says, and wherever links lead, the kernel opens
+/// nothing outside of it (openat2(2), `RESOLVE_BENEATH`).
+///
+/// ```no_run
+/// use campanile::http::{self, Files, Router};
+/// use campanile::Server;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let files = Files::new("site")?;
+///     let server = Server::new().listen("127.0.0.1:8080");
+///     Ok(http::serve(server, http::Config::default(), move || Router::new().mount("/", files.clone()))?.wait()?)
+/// }
+/// ```
+///
+/// It answers GET and HEAD, conditional requests, and requests for one range or several (RFC 9110, sections 13 and 14).
+/// A directory is answered by its `index.html`. Of `NAME.br`, `NAME.zst` and `NAME.gz` beside a file the one that the
+/// client likes best is sent in its place (section 12.5.3).
+///
+/// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself;
+/// each request asks the kernel whether the file was changed, removed or replaced, and
+/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a client
+/// that stops reading holds no memory.
+#[derive(Clone)]
+pub struct Files {
+    shared: Arc<Settings>,
+}
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) root: Arc<OwnedFd>,
+    pub(super) index: Option<String>,
+    pub(super) dot_files: DotFiles,
+    pub(super) precompressed: bool,
+    pub(super) listing: bool,
+    pub(super) cache_control: Option<String>,
+    pub(super) max_cached: u64,
+    pub(super) recheck: Duration,
+}
+
+impl Files {
+    /// The files beneath `root`.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is no directory.
+    pub fn new(root: impl AsRef<Path>) -> io::Result<Files> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let root = rustix::fs::open(root.as_ref(), flags, rustix::fs::Mode::empty())?;
+        Ok(Files {
+            shared: Arc::new(Settings {
+                root: Arc::new(root),
+                index: Some("index.html".into()),
+                dot_files: DotFiles::Hidden,
+                precompressed: true,
+                listing: false,
+                cache_control: None,
+                max_cached: 64 * 1024,
+                recheck: Duration::from_secs(1),
+            }),
+        })
+    }
+
+    /// The file that a directory is answered by; `None` for none. `index.html` by default.
+    #[must_use]
+    pub fn index<'n>(self, name: impl Into<Option<&'n str>>) -> Files {
+        let index = name.into().map(str::to_owned);
+        self.set(|settings| settings.index = index)
+    }
+
+    /// Answers for directories without an index with a page that lists what is in them. Off by default.
+    #[must_use]
+    pub fn listing(self, listing: bool) -> Files {
+        self.set(|settings| settings.listing = listing)
+    }
+
+    /// Serves names that begin with a dot too; by default they are not there, but for `.well-known` (RFC 8615).
+    #[must_use]
+    pub fn hidden(self, served: bool) -> Files {
+        self.set(|settings| settings.dot_files = if served { DotFiles::Served } else { DotFiles::Hidden })
+    }
+
+    /// Whether to look for compressed neighbours. On by default.
+    #[must_use]
+    pub fn precompressed(self, precompressed: bool) -> Files {
+        self.set(|settings| settings.precompressed = precompressed)
+    }
+
+    /// The value of Cache-Control in answers with a file (RFC 9111, section 5.2), such as `public, max-age=3600`. None by
+    /// default: clients ask each time whether the file was changed.
+    #[must_use]
+    pub fn cache_control(self, value: &str) -> Files {
+        let value = value.to_owned();
+        self.set(|settings| settings.cache_control = Some(value))
+    }
+
+    /// The longest file that is kept in memory, in bytes. 64 KiB by default; 0 for none. All of them together take up to
+    /// 16 MiB and 1,024 descriptors of each worker.
+    #[must_use]
+    pub fn max_cached(self, len: u64) -> Files {
+        self.set(|settings| settings.max_cached = len)
+    }
+
+    /// How long a path may lead to another file before that is noticed, if a directory or link on the way was replaced
+    /// or a compressed neighbour was added. Changes of the file itself are noticed at once. 1 s by default.
+    #[must_use]
+    pub fn recheck(self, after: Duration) -> Files {
+        self.set(|settings| settings.recheck = after)
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Files {
+        set(Arc::make_mut(&mut self.shared));
+        self
+    }
+}
+
+impl Handler for Files {
+    fn handle(&self, request: &Request<'_>, mut response: Response<'_, '_>) -> Result<Answered, Error> {
+        let method = request.method();
+        match method {
+            Method::Get | Method::Head => {}
+            Method::Options => return response.status(204).field("Allow", "GET, HEAD, OPTIONS").empty(),
+            _ => return response.not_allowed("GET, HEAD, OPTIONS"),
+        }
+        if request.path_below().is_empty() && !request.path().ends_with('/') {
+            // The root itself: what it links to lies beneath the slash.
+            let name = request.path().rsplit('/').next().unwrap_or("");
+            return response.status(301).field("Location", format!("./{name}/")).empty();
+        }
+        let settings = &*self.shared;
+        let path = RelativePath::resolve(request.path_below().as_bytes(), settings.dot_files)
+            .map_err(|error| Error::new(error.status(), error.to_string()))?;
+        let accepted = match settings.precompressed {
+            true => Accepted::of(request.values("Accept-Encoding")),
+            false => Accepted::of(std::iter::empty()),
+        };
+        let place = Place {
+            root: settings.root.as_raw_fd(),
+            accepted: accepted.order(),
+            is_directory: path.is_directory(),
+        };
+        let control = response.control();
+        let cache = control.shared::<Cache>();
+        if let Some(found) = cache.fresh(place, path.as_bytes(), settings.recheck, control) {
+            let plan = Plan::make(method, |name| request.values(name), &found, control.wall());
+            return plan.answer(&found, settings, response);
+        }
+        let asked = Asked::of(request, &path, accepted);
+        Ok(response.respond(Serving::new(Arc::clone(&self.shared), place, asked)))
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").field("index", &self.shared.index).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! The plan: what of a file is answered, and the head of that answer.
+
+use std::time::SystemTime;
+
+use campanile_protocol::http1::Method;
+
+use crate::http::{Answered, Begun, Error, FieldLine, Head, Response};
+
+use super::coding::VARY;
+use super::conditional::{Verdict, evaluate};
+use super::found::Found;
+use super::handler::Settings;
+use super::media::NOSNIFF;
+use super::multipart::Multipart;
+use super::range::{ByteRange, DEFAULT_MAX_RANGES, Selection, select, unsatisfied_range};
+use super::validators::Validators;
+
+const ACCEPT_RANGES: FieldLine = FieldLine::from_static("Accept-Ranges: bytes\r\n");
+
+/// Decided by the request's conditions and ranges.
+pub(super) struct Plan {
+    pub(super) what: What,
+    validators: Validators,
+}
+
+pub(super) enum What {
+    NotModified,
+    PreconditionFailed,
+    Unsatisfiable,
+    Whole,
+    One(ByteRange),
+    Many(Multipart),
+}
+
+impl Plan {
+    pub(super) fn make<'v, V>(
+        method: Method<'_>,
+        values: impl Fn(&'static str) -> V,
+        found: &Found,
+        now: SystemTime,
+    ) -> Plan
+    where
+        V: Iterator<Item = &'v [u8]> + Clone,
+    {
+        let Found { stat, coding, content_type, .. } = found;
+        let validators = Validators::of_file(stat.modified, stat.len, *coding, now);
+        let what = match evaluate(method, &values, &validators) {
+            Verdict::NotModified => What::NotModified,
+            Verdict::PreconditionFailed => What::PreconditionFailed,
+            Verdict::Proceed => match select(method, &values, &validators, stat.len, DEFAULT_MAX_RANGES) {
+                Selection::Whole => What::Whole,
+                Selection::One(range) => What::One(range),
+                Selection::Many(ranges) => {
+                    What::Many(Multipart::new(ranges, stat.len, content_type, fastrand::u128(..)))
+                }
+                Selection::Unsatisfiable => What::Unsatisfiable,
+            },
+        };
+        Plan { what, validators }
+    }
+
+    /// Whether the answer has bytes of the file in it.
+    pub(super) fn sends_file(&self) -> bool {
+        matches!(self.what, What::Whole | What::One(_) | What::Many(_))
+    }
+
+    /// The whole answer, of a file that is in memory or has no part in it.
+    pub(super) fn answer(
+        &self,
+        found: &Found,
+        settings: &Settings,
+        response: Response<'_, '_>,
+    ) -> Result<Answered, Error> {
+        let head = self.head(found, settings, response);
+        let all = found.bytes.clone().unwrap_or_default();
+        let part = |range: &ByteRange| range.first as usize..range.last as usize + 1;
+        match &self.what {
+            What::NotModified | What::PreconditionFailed | What::Unsatisfiable => head.empty(),
+            What::Whole => head.bytes(all),
+            What::One(range) => head.bytes(all.slice(part(range))),
+            What::Many(multipart) => {
+                let mut body = Vec::new();
+                for (i, range) in multipart.ranges().iter().enumerate() {
+                    multipart.write_head(i, &mut body)?;
+                    body.extend_from_slice(&all[part(range)]);
+                }
+                multipart.write_end(&mut body)?;
+                head.bytes(body.into())
+            }
+        }
+    }
+
+    /// The head of an answer whose body is read from the file.
+    pub(super) fn begin(
+        &self,
+        found: &Found,
+        settings: &Settings,
+        response: Response<'_, '_>,
+    ) -> Result<Begun, Error> {
+        let len = match &self.what {
+            What::One(range) => range.len(),
+            What::Many(multipart) => {
+                multipart.content_length().ok_or_else(|| Error::new(500, "the parts are too long"))?
+            }
+            _ => found.stat.len,
+        };
+        self.head(found, settings, response).begin_sized(len)
+    }
+
+    fn head<'r, 'o>(&self, found: &Found, settings: &Settings, response: Response<'r, 'o>) -> Head<'r, 'o> {
+        let Found { stat, coding, content_type, .. } = found;
+        let mut head = match &self.what {
+            What::NotModified => response.status(304),
+            What::PreconditionFailed => return response.status(412),
+            What::Unsatisfiable => {
+                return response.status(416).field("Content-Range", unsatisfied_range(stat.len).as_bytes());
+            }
+            What::Whole => response.status(200).field("Content-Type", content_type),
+            What::One(range) => response
+                .status(206)
+                .field("Content-Type", content_type)
+                .field("Content-Range", range.content_range(stat.len).as_bytes()),
+            What::Many(multipart) => {
+                response.status(206).field("Content-Type", multipart.content_type().as_bytes())
+            }
+        };
+        head = head.line(ACCEPT_RANGES).line(NOSNIFF);
+        if let Some(etag) = &self.validators.etag {
+            head = head.field("ETag", etag.as_bytes());
+        }
+        if let Some(date) = self.validators.last_modified {
+            head = head.field("Last-Modified", date.text().as_bytes());
+        }
+        if let Some(name) = coding.name() {
+            head = head.field("Content-Encoding", name);
+        }
+        if settings.precompressed {
+            head = head.line(VARY);
+        }
+        if let Some(value) = &settings.cache_control {
+            head = head.field("Cache-Control", value);
+        }
+        head
+    }
+}

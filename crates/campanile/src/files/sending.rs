@@ -1,0 +1,93 @@
+//! Sending: the bytes of a large file, piece by piece, for as long as the client keeps up.
+
+use campanile_core::{Answer, File, Ticket};
+
+use crate::http::{Error, Exchange, Next};
+
+use super::multipart::Multipart;
+use super::range::ByteRange;
+
+/// Bytes that are asked for at a time; the worker's file buffers can make it less.
+const PIECE: u64 = 256 * 1024;
+
+/// Reads one piece while the one before it is sent. Both are lent: a client that stops reading holds none of them.
+#[derive(Debug)]
+pub(super) struct Sending {
+    file: File,
+    /// The parts still to be sent, the last first; the one being sent is not among them.
+    parts: Vec<ByteRange>,
+    multipart: Option<Multipart>,
+    /// Parts that were begun.
+    begun: usize,
+    /// What is to be read next, and where the part ends.
+    at: u64,
+    end: u64,
+    /// The read in flight, and where it began.
+    reading: Option<(Ticket, u64)>,
+}
+
+impl Sending {
+    /// One part of a file.
+    pub(super) fn part(file: File, at: u64, end: u64) -> Sending {
+        Sending { file, parts: Vec::new(), multipart: None, begun: 0, at, end, reading: None }
+    }
+
+    /// Several parts, with heads between them.
+    pub(super) fn parts(file: File, multipart: Multipart) -> Sending {
+        let parts = multipart.ranges().iter().rev().copied().collect();
+        let multipart = Some(multipart);
+        Sending { file, parts, multipart, begun: 0, at: 0, end: 0, reading: None }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn go_on(
+        &mut self,
+        answer: Option<(Ticket, Answer)>,
+        exchange: &mut Exchange<'_, '_>,
+    ) -> Result<Next, Error> {
+        // What came back is missing from the answer: it is read again.
+        self.at -= exchange.take_returned();
+        if let Some((ticket, Answer::Read(bytes))) = answer
+            && let Some((_, at)) = self.reading.take_if(|(asked, _)| *asked == ticket)
+            && at == self.at
+        {
+            let bytes = bytes?;
+            if bytes.is_empty() {
+                return Err(Error::new(500, "the file became shorter while it was sent"));
+            }
+            let len = bytes.len() as u64;
+            if exchange.lend(bytes)? {
+                self.at += len;
+            } else {
+                // The client stopped reading: the bytes are read again when it goes on.
+                return Ok(Next::Room);
+            }
+        }
+        // The next part begins when nothing of this one can come back.
+        if self.at == self.end && exchange.held() == 0 && !self.begin_part(exchange)? {
+            return Ok(Next::Done);
+        }
+        if self.at < self.end && self.reading.is_none() && exchange.held() <= PIECE as usize {
+            let len = PIECE.min(self.end - self.at) as usize;
+            let ticket = exchange.control().read_file(&self.file, self.at, len);
+            self.reading = Some((ticket, self.at));
+        }
+        Ok(if exchange.held() > 0 { Next::Room } else { Next::Wait })
+    }
+
+    /// Writes what stands before the next part, if there is one; else what stands behind the last.
+    fn begin_part(&mut self, exchange: &mut Exchange<'_, '_>) -> Result<bool, Error> {
+        let Some(multipart) = &self.multipart else { return Ok(false) };
+        let mut head = Vec::new();
+        match self.parts.pop() {
+            Some(part) => {
+                multipart.write_head(self.begun, &mut head)?;
+                (self.at, self.end) = (part.first, part.last + 1);
+                self.begun += 1;
+            }
+            None => multipart.write_end(&mut head)?,
+        }
+        exchange.write(head)?;
+        Ok(self.begun > 0 && self.at < self.end)
+    }
+}
