@@ -16,4 +16,5 @@ mod memory;
 mod options;
 mod scripts;
 mod site;
+mod static_files;
 mod stopping;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,17 +65,17 @@ fn pass(site: &Site, key: u64, len: u64) {
 
 /// The most memory that the server had resident, in KiB, while `what` ran.
 fn most_resident(site: &Site, what: impl FnOnce()) -> u64 {
-    let (mut most, is_over) = (0, AtomicBool::new(false));
+    let mut most = 0;
     thread::scope(|scope| {
-        let look = || {
-            while !is_over.load(Ordering::Relaxed) {
-                most = most.max(site.resident_kib());
-                thread::sleep(Duration::from_millis(5));
+        // Gone when `what` is over, even by a panic.
+        let (_running, is_over) = mpsc::channel::<()>();
+        let most = &mut most;
+        scope.spawn(move || {
+            while is_over.recv_timeout(Duration::from_millis(5)) == Err(RecvTimeoutError::Timeout) {
+                *most = site.resident_kib().max(*most);
             }
-        };
-        scope.spawn(look);
+        });
         what();
-        is_over.store(true, Ordering::Relaxed);
     });
     most
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::site::{Folder, Site, program};
-use crate::support::common::client;
+use crate::support::common::{client, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
@@ -98,7 +98,7 @@ fn it_says_where_it_listens_and_on_what_it_runs() {
     let [first, second, third] = &site.addresses[..] else { panic!("three of them: {:?}", site.addresses) };
     assert!(!first.ends_with(":0") && !third.ends_with(":0"), "the real ports: {first}, {third}");
     assert_eq!(second, &format!("unix:{path}"));
-    assert!(site.said().contains("2 workers on io_uring"), "{}", site.said());
+    until("it tells what it runs on", || site.said().contains("2 workers on io_uring"));
     let request = b"GET /204 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut answers = [String::new(), String::new(), String::new()];
     for (address, answer) in [first, third].into_iter().zip(&mut answers) {
@@ -118,7 +118,7 @@ fn a_quiet_log_says_nothing() {
     let site = Site::start(&["--log", "off"]);
     assert_eq!(site.said(), "");
     let site = Site::start(&["--log", "debug"]);
-    assert!(site.said().contains("what this kernel can do"), "{}", site.said());
+    until("it tells what the kernel can do", || site.said().contains("what this kernel can do"));
 }
 
 /// How long a connection lasts on which `bytes` are sent and nothing more, and what comes.
