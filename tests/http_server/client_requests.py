@@ -16,7 +16,7 @@ def pieces():
         yield large[at:at + 100_003]
 
 
-for turn in range(10):
+for turn in range(5):
     assert session.get(base + "/json", timeout=30).json() == {"message": "Hello, World!"}
     assert session.head(base + "/", timeout=30).status_code == 200
     assert session.get(base + "/chunked", timeout=30).text == "chunk-0;chunk-1;chunk-2;"

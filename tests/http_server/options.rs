@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::site::{Folder, Site, program};
-use crate::support::common::{client, until};
+use crate::support::common::{LONG, client, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
@@ -147,12 +147,19 @@ fn timeouts_are_those_that_were_asked_for() {
 #[test]
 fn connections_beyond_the_limit_wait_their_turn() {
     let site = Site::start(&["--max-connections", "2", "--workers", "1"]);
-    let request = b"GET /204 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let mut streams: Vec<TcpStream> = (0..20).map(|_| client(site.address())).collect();
-    for mut stream in streams.drain(..) {
-        stream.write_all(request).expect("it is connected");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an orderly end");
-        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    }
+    let ask = || {
+        let mut stream = client(site.address());
+        stream.write_all(b"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n").expect("the kernel has room");
+        stream
+    };
+    let answered = |mut stream: &TcpStream| stream.read_exact(&mut [0; 10]);
+    let (first, second) = (ask(), ask());
+    answered(&first).expect("it is served");
+    answered(&second).expect("it is served");
+    let third = ask();
+    third.set_read_timeout(Some(Duration::from_millis(200))).expect("any time but zero");
+    assert!(answered(&third).is_err(), "nobody has it yet");
+    drop(first);
+    third.set_read_timeout(Some(LONG)).expect("any time but zero");
+    answered(&third).expect("it is its turn");
 }
