@@ -112,7 +112,7 @@ impl Write for Log {
         match self.writer.flush() {
             Err(error) => self.failed(&error),
             Ok(()) if std::mem::take(&mut self.failed) => {
-                tracing::info!("the access log can be written again")
+                tracing::info!("the access log can be written again");
             }
             Ok(()) => {}
         }
