@@ -5,8 +5,8 @@ mod support;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use campanile::http::{self, Answered, Error, FieldLine, Next, Request, Response};
 use campanile::Bytes;
+use campanile::http::{self, Answered, Error, FieldLine, Next, Request, Response};
 
 use support::common::until;
 use support::http::{everywhere, handled, post, post_chunked};
@@ -60,11 +60,7 @@ fn app(request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Er
 struct Echo;
 
 impl http::Responder for Echo {
-    fn respond(
-        &mut self,
-        _: campanile::Event,
-        exchange: &mut http::Exchange<'_, '_>,
-    ) -> Result<Next, Error> {
+    fn respond(&mut self, _: campanile::Event, exchange: &mut http::Exchange<'_, '_>) -> Result<Next, Error> {
         exchange.pass_on()?;
         Ok(if exchange.is_complete() { Next::Done } else { Next::BodyOrRoom })
     }
@@ -240,7 +236,8 @@ fn mistakes_are_answered_500_and_nothing_of_them_is_sent() {
         _ => response.text(200, "good"),
     };
     handled(app, |client, _| {
-        for target in ["split", "name", "framing", "204", "304", "99", "600", "stream", "std", "allow", "run"] {
+        for target in ["split", "name", "framing", "204", "304", "99", "600", "stream", "std", "allow", "run"]
+        {
             let reply = client.get(&format!("/{target}"));
             assert_eq!((reply.status, reply.text()), (500, "internal server error\n"), "{target}");
             assert!(!reply.head.contains("X-Good") && !reply.head.contains("Cookie") && !reply.closes());

@@ -65,11 +65,7 @@ fn app(request: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Er
 struct Echo;
 
 impl http::Responder for Echo {
-    fn respond(
-        &mut self,
-        _: campanile::Event,
-        exchange: &mut http::Exchange<'_, '_>,
-    ) -> Result<Next, Error> {
+    fn respond(&mut self, _: campanile::Event, exchange: &mut http::Exchange<'_, '_>) -> Result<Next, Error> {
         exchange.pass_on()?;
         Ok(if exchange.is_complete() { Next::Done } else { Next::BodyOrRoom })
     }

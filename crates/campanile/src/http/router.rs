@@ -185,7 +185,8 @@ impl Handler for Router {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
             Entry::Mounted(handler) => {
                 let below = found.params.iter().last().filter(|(name, _)| *name == BELOW_NAME);
-                let below = below.map_or(usize::from(path.ends_with('/')), |(_, below)| 1 + below.len());
+                let below = below
+                    .map_or(usize::from(request.path_below().ends_with('/')), |(_, below)| 1 + below.len());
                 let request = request.mounted_at(request.path().len() - below);
                 handler.handle(&request.with_params(&found.params), response)
             }

@@ -408,3 +408,15 @@ impl<H> fmt::Debug for Http<H> {
         f.debug_struct("Http").field("decoder", &self.decoder).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        type Handler = fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>;
+        let size = size_of::<Http<Handler>>();
+        assert!(size <= 200, "{size} bytes");
+    }
+}
