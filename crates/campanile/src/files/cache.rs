@@ -20,8 +20,7 @@ pub(super) struct Cache {
     files: RefCell<Bounded<Key, Rc<Found>, Weight>>,
 }
 
-/// What a file was found for: the directory that was opened (by the number of its descriptor, which nobody else has while
-/// the handler is there), the path beneath it, and the codings that the client takes.
+/// What a file was found for: by which handler, at which path beneath its root, and for which codings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     place: Place,
@@ -31,7 +30,8 @@ pub(super) struct Key {
 /// All of a key but the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place {
-    pub(super) root: i32,
+    /// The id of the handler's settings.
+    pub(super) files: u64,
     pub(super) accepted: u16,
     pub(super) is_directory: bool,
 }
@@ -40,8 +40,8 @@ pub(super) struct Place {
 struct Weight;
 
 impl Cache {
-    /// The file, if it is in memory and was not changed. `recheck` after its path was last followed it is to be followed
-    /// again.
+    /// The file, if it is in memory and was not changed. `recheck` after its path was last followed it is to be
+    /// followed again.
     pub(super) fn fresh(
         &self,
         place: Place,

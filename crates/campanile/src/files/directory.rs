@@ -65,23 +65,22 @@ fn read(root: &OwnedFd, path: &[u8], settings: &Settings) -> io::Result<String> 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let at = if path.is_empty() { &b"."[..] } else { path };
     let directory = openat2(root, at, flags, Mode::empty(), resolve)?;
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
+    let mut failed = None;
+    let names =
+        Dir::read_from(&directory)?.map_while(|entry| entry.map_err(|error| failed = Some(error)).ok());
+    let entries = names.filter_map(|entry| {
         // One that was removed meanwhile is not there; what a link leads to is found out by who follows it.
-        let Ok(stat) = statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        entries.push(Entry {
+        let stat = statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(Entry {
             name: entry.file_name().to_bytes().to_vec(),
-            is_directory: kind == FileType::Directory,
+            is_directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
             len: stat.st_size.max(0) as u64,
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(stat.st_mtime.max(0) as u64),
-        });
-        if entries.len() > DEFAULT_MAX_ENTRIES + 100 {
-            break;
-        }
-    }
-    Ok(listing(path, settings.dot_files, entries, DEFAULT_MAX_ENTRIES))
+        })
+    });
+    // No more of them are read than are shown.
+    let page = listing(path, settings.dot_files, entries, DEFAULT_MAX_ENTRIES);
+    failed.map_or(Ok(page), |error| Err(error.into()))
 }
 
 impl Reader {

@@ -12,7 +12,7 @@ pub(crate) type TagText = ArrayString<48>;
 
 /// A file changed this recently may change again within the same tick of the file system's clock, which is that of the
 /// kernel: 10 ms at the slowest (CONFIG_HZ=100).
-const FRESH: Duration = Duration::from_millis(20);
+pub(crate) const FRESH: Duration = Duration::from_millis(20);
 
 /// The tag of a file, as the value of ETag (RFC 9110 8.8.3): when it was last changed, its length, and the coding.
 ///

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use campanile_protocol::http1::Method;
@@ -18,8 +19,8 @@ use super::path::{DotFiles, RelativePath, with_slash};
 use super::plan::Plan;
 use super::serving::Serving;
 
-/// Serves the files beneath a directory, and nothing else: whatever a path says, and wherever links lead, the kernel opens
-/// nothing outside of it (openat2(2), `RESOLVE_BENEATH`).
+/// Serves the files beneath a directory, and nothing else: whatever a path says, and wherever links lead, the kernel
+/// opens nothing outside of it (openat2(2), `RESOLVE_BENEATH`).
 ///
 /// ```no_run
 /// use campanile::http::{self, Files, Router};
@@ -38,15 +39,20 @@ use super::serving::Serving;
 ///
 /// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself;
 /// each request asks the kernel whether the file was changed, removed or replaced, and
-/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a client
-/// that stops reading holds no memory.
+/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a
+/// client that stops reading holds no memory.
 #[derive(Clone)]
 pub struct Files {
     shared: Arc<Settings>,
 }
 
+/// The most that [`Files::max_cached`] can be: each client that asks for a file while it is read has it in memory.
+const MAX_CACHED: u64 = 1024 * 1024;
+
 #[derive(Clone)]
 pub(super) struct Settings {
+    /// No others have the same.
+    pub(super) id: u64,
     pub(super) root: Arc<OwnedFd>,
     pub(super) index: Option<String>,
     pub(super) dot_files: DotFiles,
@@ -67,6 +73,7 @@ impl Files {
         let root = rustix::fs::open(root.as_ref(), flags, rustix::fs::Mode::empty())?;
         Ok(Files {
             shared: Arc::new(Settings {
+                id: next_id(),
                 root: Arc::new(root),
                 index: Some("index.html".into()),
                 dot_files: DotFiles::Hidden,
@@ -104,19 +111,19 @@ impl Files {
         self.set(|settings| settings.precompressed = precompressed)
     }
 
-    /// The value of Cache-Control in answers with a file (RFC 9111, section 5.2), such as `public, max-age=3600`. None by
-    /// default: clients ask each time whether the file was changed.
+    /// The value of Cache-Control in answers with a file (RFC 9111, section 5.2), such as `public, max-age=3600`. None
+    /// by default: clients ask each time whether the file was changed.
     #[must_use]
     pub fn cache_control(self, value: &str) -> Files {
         let value = value.to_owned();
         self.set(|settings| settings.cache_control = Some(value))
     }
 
-    /// The longest file that is kept in memory, in bytes. 64 KiB by default; 0 for none. All of them together take up to
-    /// 16 MiB and 1,024 descriptors of each worker.
+    /// The longest file that is kept in memory, in bytes: 1 MiB at most, 64 KiB by default; 0 for none. All of them
+    /// together take up to 16 MiB and 1,024 descriptors of each worker.
     #[must_use]
     pub fn max_cached(self, len: u64) -> Files {
-        self.set(|settings| settings.max_cached = len)
+        self.set(|settings| settings.max_cached = len.min(MAX_CACHED))
     }
 
     /// How long a path may lead to another file before that is noticed, if a directory or link on the way was replaced
@@ -127,9 +134,17 @@ impl Files {
     }
 
     fn set(mut self, set: impl FnOnce(&mut Settings)) -> Files {
-        set(Arc::make_mut(&mut self.shared));
+        let settings = Arc::make_mut(&mut self.shared);
+        settings.id = next_id();
+        set(settings);
         self
     }
+}
+
+/// Tells settings apart in the memory that all of a worker share.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Handler for Files {
@@ -152,11 +167,8 @@ impl Handler for Files {
             true => Accepted::of(request.values("Accept-Encoding")),
             false => Accepted::of(std::iter::empty()),
         };
-        let place = Place {
-            root: settings.root.as_raw_fd(),
-            accepted: accepted.order(),
-            is_directory: path.is_directory(),
-        };
+        let place =
+            Place { files: settings.id, accepted: accepted.order(), is_directory: path.is_directory() };
         let control = response.control();
         let cache = control.shared::<Cache>();
         if let Some(found) = cache.fresh(place, path.as_bytes(), settings.recheck, control) {

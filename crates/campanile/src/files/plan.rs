@@ -4,23 +4,19 @@ use std::time::SystemTime;
 
 use campanile_protocol::http1::Method;
 
-use crate::http::{Answered, Begun, Error, FieldLine, Head, Response};
+use crate::http::{Answered, Begun, Error, Head, Response};
 
-use super::coding::VARY;
 use super::conditional::{Verdict, evaluate};
+use super::date::Date;
 use super::found::Found;
 use super::handler::Settings;
-use super::media::NOSNIFF;
 use super::multipart::Multipart;
 use super::range::{ByteRange, DEFAULT_MAX_RANGES, Selection, select, unsatisfied_range};
 use super::validators::Validators;
 
-const ACCEPT_RANGES: FieldLine = FieldLine::from_static("Accept-Ranges: bytes\r\n");
-
 /// Decided by the request's conditions and ranges.
 pub(super) struct Plan {
     pub(super) what: What,
-    validators: Validators,
 }
 
 pub(super) enum What {
@@ -42,8 +38,8 @@ impl Plan {
     where
         V: Iterator<Item = &'v [u8]> + Clone,
     {
-        let Found { stat, coding, content_type, .. } = found;
-        let validators = Validators::of_file(stat.modified, stat.len, *coding, now);
+        let Found { stat, content_type, .. } = found;
+        let validators = Validators { now: Date::of(now), ..found.validators };
         let what = match evaluate(method, &values, &validators) {
             Verdict::NotModified => What::NotModified,
             Verdict::PreconditionFailed => What::PreconditionFailed,
@@ -56,7 +52,7 @@ impl Plan {
                 Selection::Unsatisfiable => What::Unsatisfiable,
             },
         };
-        Plan { what, validators }
+        Plan { what }
     }
 
     /// Whether the answer has bytes of the file in it.
@@ -108,8 +104,8 @@ impl Plan {
     }
 
     fn head<'r, 'o>(&self, found: &Found, settings: &Settings, response: Response<'r, 'o>) -> Head<'r, 'o> {
-        let Found { stat, coding, content_type, .. } = found;
-        let mut head = match &self.what {
+        let Found { stat, content_type, .. } = found;
+        let head = match &self.what {
             What::NotModified => response.status(304),
             What::PreconditionFailed => return response.status(412),
             What::Unsatisfiable => {
@@ -124,22 +120,10 @@ impl Plan {
                 response.status(206).field("Content-Type", multipart.content_type().as_bytes())
             }
         };
-        head = head.line(ACCEPT_RANGES).line(NOSNIFF);
-        if let Some(etag) = &self.validators.etag {
-            head = head.field("ETag", etag.as_bytes());
+        let head = head.block(&found.fields);
+        match &settings.cache_control {
+            Some(value) => head.field("Cache-Control", value),
+            None => head,
         }
-        if let Some(date) = self.validators.last_modified {
-            head = head.field("Last-Modified", date.text().as_bytes());
-        }
-        if let Some(name) = coding.name() {
-            head = head.field("Content-Encoding", name);
-        }
-        if settings.precompressed {
-            head = head.line(VARY);
-        }
-        if let Some(value) = &settings.cache_control {
-            head = head.field("Cache-Control", value);
-        }
-        head
     }
 }

@@ -1,9 +1,10 @@
 //! Sending: the bytes of a large file, piece by piece, for as long as the client keeps up.
 
-use campanile_core::{Answer, File, Ticket};
+use campanile_core::{Answer, File, FileStat, Ticket};
 
 use crate::http::{Error, Exchange, Next};
 
+use super::found::has_same_bytes;
 use super::multipart::Multipart;
 use super::range::ByteRange;
 
@@ -14,6 +15,8 @@ const PIECE: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Sending {
     file: File,
+    /// What the head of the answer speaks of.
+    stat: FileStat,
     /// The parts still to be sent, the last first; the one being sent is not among them.
     parts: Vec<ByteRange>,
     multipart: Option<Multipart>,
@@ -28,15 +31,15 @@ pub(super) struct Sending {
 
 impl Sending {
     /// One part of a file.
-    pub(super) fn part(file: File, at: u64, end: u64) -> Sending {
-        Sending { file, parts: Vec::new(), multipart: None, begun: 0, at, end, reading: None }
+    pub(super) fn part((file, stat): (File, FileStat), at: u64, end: u64) -> Sending {
+        Sending { file, stat, parts: Vec::new(), multipart: None, begun: 0, at, end, reading: None }
     }
 
     /// Several parts, with heads between them.
-    pub(super) fn parts(file: File, multipart: Multipart) -> Sending {
+    pub(super) fn parts((file, stat): (File, FileStat), multipart: Multipart) -> Sending {
         let parts = multipart.ranges().iter().rev().copied().collect();
         let multipart = Some(multipart);
-        Sending { file, parts, multipart, begun: 0, at: 0, end: 0, reading: None }
+        Sending { file, stat, parts, multipart, begun: 0, at: 0, end: 0, reading: None }
     }
 
     /// Does what can be done now.
@@ -52,27 +55,29 @@ impl Sending {
             && at == self.at
         {
             let bytes = bytes?;
-            if bytes.is_empty() {
-                return Err(Error::new(500, "the file became shorter while it was sent"));
+            // Whoever writes to a file changes its time first. What was read may be of another state than the head
+            // says, and so may what is missing.
+            let now = exchange.control().stat_now(&self.file).transpose()?;
+            if bytes.is_empty() || now.is_some_and(|now| !has_same_bytes(&self.stat, &now)) {
+                return Err(Error::new(500, "the file was changed while it was sent"));
             }
             let len = bytes.len() as u64;
             if exchange.lend(bytes)? {
                 self.at += len;
-            } else {
-                // The client stopped reading: the bytes are read again when it goes on.
-                return Ok(Next::Room);
             }
+            // Else the client stopped reading, and the bytes are read again when it goes on.
         }
         // The next part begins when nothing of this one can come back.
         if self.at == self.end && exchange.held() == 0 && !self.begin_part(exchange)? {
             return Ok(Next::Done);
         }
-        if self.at < self.end && self.reading.is_none() && exchange.held() <= PIECE as usize {
+        let takes_more = exchange.can_lend() && exchange.held() <= PIECE as usize;
+        if takes_more && self.at < self.end && self.reading.is_none() {
             let len = PIECE.min(self.end - self.at) as usize;
             let ticket = exchange.control().read_file(&self.file, self.at, len);
             self.reading = Some((ticket, self.at));
         }
-        Ok(if exchange.held() > 0 { Next::Room } else { Next::Wait })
+        Ok(if exchange.held() > 0 || !exchange.can_lend() { Next::Room } else { Next::Wait })
     }
 
     /// Writes what stands before the next part, if there is one; else what stands behind the last.

@@ -7,7 +7,6 @@
 //!   short, or in memory already ◄─┴─► long: the head now, then the bytes as the client takes them
 //! ```
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -44,8 +43,13 @@ pub(super) struct Serving {
     /// The codings still to be tried, the best last.
     codings: Vec<Coding>,
     coding: Coding,
+    /// How often a file was found to change while it was read.
+    retries: u8,
     step: Step,
 }
+
+/// Who rewrites a file that often is rewriting it all the time.
+const MAX_RETRIES: u8 = 3;
 
 enum Step {
     Begun,
@@ -59,20 +63,29 @@ enum Step {
 
 impl Serving {
     pub(super) fn new(settings: Arc<Settings>, place: Place, asked: Asked) -> Serving {
-        let mut codings: Vec<Coding> = asked.accepted.in_order().collect();
-        codings.reverse();
-        let path = asked.path.clone();
         Serving {
             settings,
             place,
             asked,
-            path,
+            path: Vec::new(),
             is_index: false,
             plain: None,
-            codings,
+            codings: Vec::new(),
             coding: Coding::Identity,
+            retries: 0,
             step: Step::Begun,
         }
+    }
+
+    /// Begins, or begins again.
+    fn begin(&mut self, exchange: &mut Exchange<'_, '_>) -> Next {
+        self.path.clone_from(&self.asked.path);
+        self.is_index = false;
+        self.plain = None;
+        self.codings.clear();
+        self.codings.extend(self.asked.accepted.in_order());
+        self.codings.reverse();
+        self.open(Coding::Identity, exchange)
     }
 
     /// Opens the file at the path, or its neighbour in this coding.
@@ -88,7 +101,8 @@ impl Serving {
     fn opened(&mut self, file: io::Result<File>, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
         let file = match file {
             Ok(file) => file,
-            Err(error) if self.plain.is_some() && is_missing(&error) => return self.next_coding(exchange),
+            // A neighbour that cannot be opened is none.
+            Err(error) if self.plain.is_some() && !is_want(&error) => return self.next_coding(exchange),
             Err(error) if self.is_index && is_missing(&error) => return self.list(exchange),
             Err(error) => return Err(cannot_open(error)),
         };
@@ -144,10 +158,9 @@ impl Serving {
     }
 
     fn found(&mut self, file: File, stat: FileStat, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
-        let (coding, content_type) = (self.coding, content_type(&self.path));
-        let seen = Cell::new(exchange.control().now());
+        let (kind, varies) = ((self.coding, content_type(&self.path)), self.settings.precompressed);
         let is_short = stat.len <= self.settings.max_cached && exchange.control().stat_now(&file).is_some();
-        let mut found = Found { file, stat, coding, content_type, bytes: None, seen };
+        let mut found = Found::new(file, stat, kind, varies, exchange.control())?;
         if is_short {
             let known = exchange.control().shared::<Cache>().stale(self.place, &self.asked.path);
             if let Some(known) = known.filter(|known| is_unchanged(&known.stat, &found.stat)) {
@@ -156,7 +169,7 @@ impl Serving {
             }
             if stat.len > 0 {
                 let ticket = exchange.control().read_file(&found.file, 0, stat.len as usize);
-                self.step = Step::Reading(ticket, Box::new(found), Vec::new());
+                self.step = Step::Reading(ticket, Box::new(found), Vec::with_capacity(stat.len as usize));
                 return Ok(Next::Wait);
             }
             found.bytes = Some(campanile_core::Bytes::new());
@@ -181,13 +194,20 @@ impl Serving {
         }
         let is_same = |stat: io::Result<FileStat>| stat.is_ok_and(|stat| is_unchanged(&found.stat, &stat));
         if len != whole || !exchange.control().stat_now(&found.file).is_some_and(is_same) {
-            // It was written to while it was read. What is sent is what was read, by a name it never had before.
-            return Err(Error::new(503, "the file is being changed, try again").retry_after(1));
+            // It was changed or replaced while it was read: what was read may be a mixture.
+            if self.retries == MAX_RETRIES {
+                return Err(Error::new(503, "the file is being changed, try again").retry_after(1));
+            }
+            self.retries += 1;
+            return Ok(self.begin(exchange));
         }
         found.bytes = Some(bytes.into());
         let found = Rc::new(*found);
-        let cache = exchange.control().shared::<Cache>();
-        cache.keep(self.place, &self.asked.path, Rc::clone(&found));
+        // A change within the same tick of the clock would never be noticed.
+        if !found.is_fresh {
+            let cache = exchange.control().shared::<Cache>();
+            cache.keep(self.place, &self.asked.path, Rc::clone(&found));
+        }
         self.answer(&found, exchange)
     }
 
@@ -201,7 +221,7 @@ impl Serving {
         if self.asked.is_head {
             return Ok(Next::Done);
         }
-        let file = found.file.clone();
+        let file = (found.file.clone(), found.stat);
         let mut sending = match plan.what {
             What::One(range) => Sending::part(file, range.first, range.last + 1),
             What::Many(multipart) => Sending::parts(file, multipart),
@@ -230,7 +250,7 @@ impl Responder for Serving {
             _ => None,
         };
         match (std::mem::replace(&mut self.step, Step::Begun), answer) {
-            (Step::Begun, None) => Ok(self.open(Coding::Identity, exchange)),
+            (Step::Begun, None) => Ok(self.begin(exchange)),
             (Step::Opening(asked), Some((ticket, Answer::Opened(file)))) if asked == ticket => {
                 self.opened(file, exchange)
             }
@@ -266,6 +286,11 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG))
 }
 
+/// Whether it is this process or machine that lacks something, and not the file.
+fn is_want(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
 fn not_found() -> Error {
     Error::new(404, "not found")
 }
@@ -276,7 +301,7 @@ fn cannot_open(error: io::Error) -> Error {
         _ if is_missing(&error) => not_found(),
         Some(Errno::XDEV | Errno::LOOP | Errno::NXIO | Errno::INVAL) => not_found(),
         Some(Errno::ACCESS | Errno::PERM) => Error::new(403, "forbidden"),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+        _ if is_want(&error) => {
             tracing::warn!("a file could not be opened: {error}");
             Error::new(503, "too many files are open, try again").retry_after(1)
         }

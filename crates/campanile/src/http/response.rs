@@ -4,7 +4,7 @@ use std::fmt;
 
 use campanile_core::{Bytes, Control};
 use campanile_protocol::http1::{
-    BodyEncoder, BodyLength, Exchange as Facts, FieldLine, ResponseWriter, WriteError,
+    BodyEncoder, BodyLength, Exchange as Facts, FieldBlock, FieldLine, ResponseWriter, WriteError,
 };
 
 use super::collect::Collect;
@@ -193,6 +193,13 @@ impl<'r, 'o> Head<'r, 'o> {
     #[must_use]
     pub fn line(self, line: FieldLine) -> Head<'r, 'o> {
         self.write(|writer| writer.line(line).map(drop))
+    }
+
+    /// Writes fields that were checked before: one copy for all of them.
+    #[inline]
+    #[must_use]
+    pub fn block<const N: usize>(self, block: &FieldBlock<N>) -> Head<'r, 'o> {
+        self.write(|writer| writer.block(block).map(drop))
     }
 
     /// Ends the connection after this response.

@@ -1,9 +1,11 @@
 //! What the tests of the seam share: a layer, servers under any number of it, and clients that speak through it.
+//! And sites of files, with a browser.
 
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod http;
+pub mod web;
 pub mod wire;
 pub mod xor;
 

@@ -1,0 +1,294 @@
+//! Files that change while they are served: every answer is wholly one state of them.
+
+mod support;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::common::{keyed, until};
+use support::web::{Answer, Browser, Site, mount, mount_with, request};
+
+/// Asks until the file is old enough to be kept in memory, which its tag shows.
+fn settled(browser: &mut Browser, target: &str) -> Answer {
+    let mut answer = browser.get(target, &[]);
+    until("the file is some ticks old", || {
+        answer = browser.get(target, &[]);
+        answer.status == 200 && !answer.value("ETag").starts_with("W/")
+    });
+    // Once more: now it is in memory.
+    assert_eq!(browser.get(target, &[]).body, answer.body);
+    answer
+}
+
+#[test]
+fn what_is_in_memory_needs_no_path() {
+    let site = Site::new();
+    fs::create_dir(site.path("d")).expect("a folder");
+    fs::write(site.path("d/a"), "a").expect("a file");
+    fs::write(site.path("d/b"), vec![b'b'; 64 * 1024 + 1]).expect("a file");
+    let (_server, address) = mount("/", site.files().recheck(Duration::from_secs(3600)));
+    let mut browser = Browser::connect(address);
+    settled(&mut browser, "/d/a");
+    settled(&mut browser, "/d/b");
+    fs::rename(site.path("d"), site.path("e")).expect("it is ours");
+    // The path leads nowhere now, and nobody followed it.
+    assert_eq!(browser.get("/d/a", &[]).body, b"a");
+    // Longer ones are read each time.
+    assert_eq!(browser.get("/d/b", &[]).status, 404);
+}
+
+#[test]
+fn changes_of_a_file_are_noticed_at_once() {
+    let site = Site::new();
+    let path = site.path("a");
+    fs::write(&path, "first").expect("a file");
+    let (_server, address) = mount("/", site.files().recheck(Duration::from_secs(3600)));
+    let mut browser = Browser::connect(address);
+    let mut tags = HashSet::new();
+    let mut is = |browser: &mut Browser, what: &str| {
+        let answer = browser.get("/a", &[]);
+        assert_eq!((answer.status, String::from_utf8_lossy(&answer.body)), (200, what.into()));
+        let settled = settled(browser, "/a");
+        assert_eq!(settled.body, what.as_bytes());
+        assert!(tags.insert(settled.value("ETag").to_owned()), "a tag of its own for {what}");
+    };
+    is(&mut browser, "first");
+    // In place, and of the same length.
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.write_all_at(b"again", 0))
+        .expect("it is ours");
+    is(&mut browser, "again");
+    fs::write(site.path("new"), "other")
+        .and_then(|()| fs::rename(site.path("new"), &path))
+        .expect("it is ours");
+    is(&mut browser, "other");
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_len(2)).expect("it is ours");
+    is(&mut browser, "ot");
+    fs::File::options()
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(b"her one"))
+        .expect("it is ours");
+    is(&mut browser, "other one");
+    fs::remove_file(&path).expect("it is ours");
+    assert_eq!(browser.get("/a", &[]).status, 404);
+    fs::create_dir(&path).expect("a folder");
+    assert_eq!(browser.get("/a", &[]).status, 301);
+}
+
+#[test]
+fn another_way_to_a_file_is_noticed_in_time() {
+    let site = Site::new();
+    for (name, text) in [("d/a", "old"), ("e/a", "new"), ("n", "plain")] {
+        site.write(name, text);
+    }
+    let recheck = Duration::from_millis(100);
+    let (_server, address) = mount("/", site.files().recheck(recheck));
+    let mut browser = Browser::connect(address);
+    settled(&mut browser, "/d/a");
+    let accepts = "Accept-Encoding: gzip";
+    assert_eq!(browser.get("/n", &[accepts]).body, b"plain");
+    fs::rename(site.path("d"), site.path("f")).expect("it is ours");
+    fs::rename(site.path("e"), site.path("d")).expect("it is ours");
+    site.write("n.gz", "gz");
+    let changed = Instant::now();
+    let mut notices = |target: &str, what: &[u8], by: Instant| {
+        until("the new way is taken", || {
+            let asked = Instant::now();
+            let answer = browser.get(target, &[accepts]);
+            assert!(answer.body == what || asked < by + recheck, "{answer:?}");
+            answer.body == what
+        });
+    };
+    notices("/d/a", b"new", changed);
+    notices("/n", b"gz", changed);
+    fs::remove_file(site.path("n.gz")).expect("it is ours");
+    notices("/n", b"plain", Instant::now());
+}
+
+/// A version of a file: its number, again and again.
+fn version(number: u32, len: usize) -> Vec<u8> {
+    number.to_le_bytes().into_iter().cycle().take(len).collect()
+}
+
+/// Has four clients ask for `/a` for two seconds, while `change` makes one version of it after the other.
+fn race(site: &Site, len: usize, change: impl Fn(u32) + Sync) {
+    let (_server, address) = mount("/", site.files().recheck(Duration::from_millis(10)));
+    let is_over = AtomicBool::new(false);
+    let answers = thread::scope(|scope| {
+        let ask = || {
+            let mut browser = Browser::connect(address);
+            let mut seen = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                browser.send(request("GET", "/a", &[]));
+                let Some(answer) = browser.try_answer(false) else {
+                    // It was cut, since the file was changed while it was sent.
+                    browser = Browser::connect(address);
+                    continue;
+                };
+                match answer.status {
+                    200 => {}
+                    503 => continue,
+                    status => panic!("{status}"),
+                }
+                let number = u32::from_le_bytes(answer.body[..4].try_into().expect("four bytes"));
+                let tag = answer.value("ETag").to_owned();
+                // A weak tag promises nothing of the bytes.
+                assert!(answer.body == version(number, len) || tag.starts_with("W/"), "{tag} of a mixture");
+                seen.push((tag, number));
+            }
+            seen
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let began = Instant::now();
+        let mut number = 1;
+        while began.elapsed() < Duration::from_secs(2) {
+            change(number);
+            number += 1;
+            // Some versions live for so long that they are kept in memory.
+            thread::sleep(Duration::from_millis(if number % 8 == 0 { 60 } else { 1 }));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let seen = clients.into_iter().flat_map(|client| client.join().expect("whole versions"));
+        seen.collect::<HashSet<_>>()
+    });
+    let strong = || answers.iter().filter(|(tag, _)| !tag.starts_with("W/"));
+    let tags: HashSet<_> = strong().map(|(tag, _)| tag).collect();
+    assert_eq!(tags.len(), strong().count(), "one version has one tag, and a tag one version");
+    assert!(strong().count() > 5, "{} versions", strong().count());
+}
+
+#[test]
+fn a_file_that_is_replaced_again_and_again_is_always_one_version() {
+    for len in [40 * 1024, 400 * 1024] {
+        let site = Site::new();
+        fs::write(site.path("a"), version(0, len)).expect("a file");
+        race(&site, len, |number| {
+            fs::write(site.path("b"), version(number, len)).expect("a file");
+            fs::rename(site.path("b"), site.path("a")).expect("it is ours");
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_rewritten_again_and_again_is_one_version_by_its_tag() {
+    for len in [40 * 1024, 400 * 1024] {
+        let site = Site::new();
+        fs::write(site.path("a"), version(0, len)).expect("a file");
+        let file = fs::File::options().write(true).open(site.path("a")).expect("it is ours");
+        race(&site, len, |number| file.write_all_at(&version(number, len), 0).expect("it is ours"));
+    }
+}
+
+#[test]
+fn what_is_changed_while_it_is_sent_is_cut_and_not_mixed() {
+    let len: u64 = 64 << 20;
+    let changes: [(&str, fn(&fs::File)); 4] = [
+        ("rewritten", |file| file.write_all_at(b"!", 1 << 20).expect("it is ours")),
+        ("shorter", |file| file.set_len(1 << 20).expect("it is ours")),
+        ("longer", |file| file.set_len(65 << 20).expect("it is ours")),
+        ("empty", |file| file.set_len(0).expect("it is ours")),
+    ];
+    for (what, change) in changes {
+        let site = Site::new();
+        let file = fs::File::create(site.path("a")).expect("a file");
+        file.set_len(len).expect("a sparse one");
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("it is ours");
+        let (_server, address) = site.serve();
+        let mut browser = Browser::connect(address);
+        browser.send(request("GET", "/a", &[]));
+        let head = browser.head().expect("a head");
+        assert_eq!(head.value("Content-Length"), len.to_string());
+        change(&file);
+        let mut rest = Vec::new();
+        browser.reader.read_to_end(&mut rest).expect("an end");
+        assert!((rest.len() as u64) < len && rest.iter().all(|byte| *byte == 0), "{what}: {}", rest.len());
+    }
+}
+
+#[test]
+fn what_is_replaced_while_it_is_sent_is_sent_to_its_end() {
+    let len = 16 << 20;
+    let mut bytes = vec![0; len];
+    keyed::fill(3, 0, &mut bytes);
+    for is_removed in [false, true] {
+        let site = Site::new();
+        let path = site.write("a", &bytes);
+        let (_server, address) = site.serve();
+        let mut browser = Browser::connect(address);
+        browser.send(request("GET", "/a", &[]));
+        browser.head().expect("a head");
+        if is_removed {
+            fs::remove_file(&path).expect("it is ours");
+        } else {
+            fs::write(site.path("b"), vec![1; len])
+                .and_then(|()| fs::rename(site.path("b"), &path))
+                .expect("ours");
+        }
+        let mut body = vec![0; len];
+        browser.reader.read_exact(&mut body).expect("all of it");
+        assert_eq!(keyed::differs(3, 0, &body), None);
+    }
+}
+
+#[test]
+fn handlers_of_one_worker_never_mix() {
+    let (one, two) = (Site::new(), Site::new());
+    for (site, text) in [(&one, "one"), (&two, "two")] {
+        site.write("a", text);
+        site.write("index.html", text);
+        site.write("other.html", "other");
+    }
+    let files = one.files().recheck(Duration::from_secs(3600));
+    let routes = [
+        ("/one", files.clone()),
+        ("/two", two.files()),
+        ("/other", files.clone().index("other.html")),
+        ("/listing", files.index(None).listing(true)),
+    ];
+    let server = campanile::Server::new().listen("127.0.0.1:0").workers(1);
+    let server = campanile::http::serve(server, campanile::http::Config::default(), move || {
+        let router = campanile::http::Router::new();
+        routes.iter().fold(router, |router, (prefix, files)| router.mount(prefix, files.clone()))
+    })
+    .expect("a server");
+    let mut browser = Browser::connect(support::common::tcp(&server));
+    for target in ["/one/a", "/two/a", "/one/", "/two/", "/other/"] {
+        settled(&mut browser, target);
+    }
+    for _ in 0..2 {
+        for (target, what) in
+            [("/one/a", "one"), ("/two/a", "two"), ("/one/", "one"), ("/two/", "two"), ("/other/", "other")]
+        {
+            assert_eq!(browser.get(target, &[]).body, what.as_bytes(), "{target}");
+        }
+        assert!(browser.get("/listing/", &[]).body.starts_with(b"<!DOCTYPE html>"));
+    }
+}
+
+#[test]
+fn the_smallest_memory_is_enough() {
+    let site = Site::new();
+    let mut bytes = vec![0; 1 << 20];
+    keyed::fill(5, 0, &mut bytes);
+    site.write("large", &bytes);
+    site.write("small", &bytes[..20_000]);
+    let (server, address) = mount_with(support::tiny(), "/", site.files());
+    let mut browser = Browser::connect(address);
+    for _ in 0..3 {
+        assert!(browser.get("/large", &[]).body == bytes);
+        assert!(browser.get("/small", &[]).body == bytes[..20_000]);
+        let parts = browser.get("/large", &["Range: bytes=0-9999,500000-599999,-7"]).parts();
+        assert_eq!(parts.iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>(), [10_000, 100_000, 7]);
+        assert!(parts[1].1 == bytes[500_000..600_000] && parts[2].1 == bytes[(1 << 20) - 7..]);
+    }
+    drop(browser);
+    support::common::nothing_held(&server);
+}
