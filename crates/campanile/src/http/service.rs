@@ -216,11 +216,18 @@ impl<H: Handler> Http<H> {
             }
             Err(error) => {
                 let facts = Facts::refused_to(&cx.input);
-                let error = error::of_head(error);
-                self.refuse(&error, facts, cx);
+                self.refuse_head(&error::of_head(error), facts, cx);
                 Some(Flow::Finish)
             }
         }
+    }
+
+    /// Answers to what is no request.
+    fn refuse_head(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
+        if self.config.access_log {
+            Record::unread(&mut cx.control).tell(error.status(), cx.now());
+        }
+        self.refuse(error, facts, cx);
     }
 
     /// Answers with an error that is the framework's own.
@@ -326,7 +333,7 @@ impl<H: Handler> Http<H> {
         }
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
-            self.refuse(&error, Facts::refused_to(&cx.input), cx);
+            self.refuse_head(&error, Facts::refused_to(&cx.input), cx);
         }
         Flow::Finish
     }
