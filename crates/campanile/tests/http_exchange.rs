@@ -228,6 +228,27 @@ fn what_is_refused_left_nothing_behind_and_can_be_sent_again() {
 }
 
 #[test]
+fn the_end_of_a_body_waits_for_room() {
+    let app = |_: &Request<'_>, response: Response<'_, '_>| {
+        response.status(200).stream(|exchange| {
+            // Nothing more can be handed over, and behind these less room is left than the last chunk needs.
+            exchange.send(Bytes::from(vec![b'h'; 3_000_000]))?;
+            exchange.write(vec![b'r'; exchange.room()])?;
+            exchange.write("x")?;
+            exchange.write("y")?;
+            Ok(Next::Done)
+        })
+    };
+    handled(app, |client, _| {
+        client.send(REQUEST.repeat(2));
+        for _ in 0..2 {
+            let reply = client.reply();
+            assert!(reply.body.len() > 3_000_000 && reply.body.ends_with(b"rxy"));
+        }
+    });
+}
+
+#[test]
 fn a_panic_ends_one_connection() {
     let app = |request: &Request<'_>, response: Response<'_, '_>| match request.path() {
         "/panic" => Ok(response.run(|_| panic!("on purpose"))),
