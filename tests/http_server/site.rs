@@ -40,7 +40,11 @@ impl Site {
 
     /// Starts at these addresses.
     pub(crate) fn listen(at: &[&str], arguments: &[&str]) -> Site {
-        let mut command = program(arguments);
+        Site::run(program(arguments), at)
+    }
+
+    /// Starts this command at these addresses.
+    pub(crate) fn run(mut command: Command, at: &[&str]) -> Site {
         command.args(at.iter().flat_map(|address| ["--listen", address]));
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the example is built");
