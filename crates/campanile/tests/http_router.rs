@@ -106,7 +106,7 @@ fn methods_are_answered_derived_or_refused() {
     assert_eq!(ask("get", "/"), allow(405, "GET, HEAD, OPTIONS", "method not allowed\n"));
     let (status, allow, _) = ask("OPTIONS", "*");
     assert_eq!((status, allow.is_some()), (204, true));
-    assert_eq!(ask("CONNECT", "a:443").0, 404);
+    assert_eq!(ask("CONNECT", "a:443").0, 405);
 }
 
 #[test]
