@@ -90,20 +90,18 @@ impl Log {
         }
     }
 
-    fn check(&mut self, result: io::Result<()>) {
-        match result {
-            Err(error) if !self.failed => tracing::error!("the access log cannot be written: {error}"),
-            Ok(()) if self.failed => tracing::info!("the access log can be written again"),
-            _ => return,
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failed, true) {
+            tracing::error!("the access log cannot be written: {error}");
         }
-        self.failed = !self.failed;
     }
 }
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write_all(line);
-        self.check(written);
+        if let Err(error) = self.writer.write_all(line) {
+            self.failed(&error);
+        }
         if self.at.elapsed() > Duration::from_secs(1) {
             self.tell();
         }
@@ -111,8 +109,13 @@ impl Write for Log {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.writer.flush();
-        self.check(flushed);
+        match self.writer.flush() {
+            Err(error) => self.failed(&error),
+            Ok(()) if std::mem::take(&mut self.failed) => {
+                tracing::info!("the access log can be written again");
+            }
+            Ok(()) => {}
+        }
         self.tell();
         Ok(())
     }

@@ -52,7 +52,7 @@ pub(crate) struct Options {
     #[arg(long, env = "HTTP_ACCESS_LOG", value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
     /// What else is logged, to standard error: error, warn, info, debug, trace, off; or per target, as
-    /// warn,campanile_core=debug.
+    /// warn,campanile=debug.
     #[arg(long, env = "HTTP_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub(crate) log: String,
 }

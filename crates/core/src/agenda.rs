@@ -187,6 +187,10 @@ impl Agenda {
     /// Notes what the service waits for after a call that left so much unread, and whether it is to be called again;
     /// or says how it ends.
     pub(crate) fn follow(&mut self, flow: Flow, progressed: bool, unread: usize) -> Option<Turn> {
+        if unread == 0 {
+            // It was consumed in the call for another event, and is no news that anybody would still be told.
+            self.take(Change::Input);
+        }
         match flow {
             Flow::More(more) | Flow::MoreOrRoom(more) => {
                 let again = progressed && unread > 0;
@@ -264,6 +268,16 @@ mod tests {
         assert!(agenda.next(5, ROOM).is_none());
         agenda.room_came();
         assert!(matches!(agenda.next(5, ROOM), Some(Event::Room)));
+    }
+
+    #[test]
+    fn input_that_was_consumed_in_another_event_is_waited_for_anew() {
+        let mut agenda = Agenda::new();
+        agenda.add(Change::Open);
+        agenda.input_arrived(3);
+        assert!(matches!(agenda.next(3, ROOM), Some(Event::Open)));
+        assert!(agenda.follow(Flow::More(1), true, 0).is_none());
+        assert!(agenda.waits_for_input(), "even if there is no room to tell it anything");
     }
 
     #[test]

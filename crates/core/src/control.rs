@@ -44,8 +44,8 @@ impl<'a> Control<'a> {
         self.scope.desk.wall()
     }
 
-    /// Asks for [`Event::Timer`](crate::Event::Timer) at `at`, in place of what was asked for before. It never comes early, and late by
-    /// a millisecond at most if the worker is not busy.
+    /// Asks for [`Event::Timer`](crate::Event::Timer) at `at`, in place of what was asked for before. It never comes
+    /// early, and late by a millisecond at most if the worker is not busy.
     pub fn set_timer(&mut self, at: Time) {
         *self.timer = Some(at);
     }
@@ -71,8 +71,8 @@ impl<'a> Control<'a> {
         *self.timer
     }
 
-    /// A waker that any thread may use: it brings [`Event::Wake`](crate::Event::Wake), once for any number of calls in between.
-    /// Harmless when the connection is over.
+    /// A waker that any thread may use: it brings [`Event::Wake`](crate::Event::Wake), once for any number of calls in
+    /// between. Harmless when the connection is over.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.scope.desk.waker(self.scope.handle)

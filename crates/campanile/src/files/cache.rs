@@ -40,8 +40,8 @@ pub(super) struct Place {
 struct Weight;
 
 impl Cache {
-    /// The file, if it is in memory and was not changed. `recheck` after its path was last followed it is to be followed
-    /// again.
+    /// The file, if it is in memory and was not changed. `recheck` after its path was last followed it is to be
+    /// followed again.
     pub(super) fn fresh(
         &self,
         place: Place,

@@ -19,8 +19,8 @@ use super::path::{DotFiles, RelativePath, with_slash};
 use super::plan::Plan;
 use super::serving::Serving;
 
-/// Serves the files beneath a directory, and nothing else: whatever a path says, and wherever links lead, the kernel opens
-/// nothing outside of it (openat2(2), `RESOLVE_BENEATH`).
+/// Serves the files beneath a directory, and nothing else: whatever a path says, and wherever links lead, the kernel
+/// opens nothing outside of it (openat2(2), `RESOLVE_BENEATH`).
 ///
 /// ```no_run
 /// use campanile::http::{self, Files, Router};
@@ -57,8 +57,8 @@ use super::serving::Serving;
 ///
 /// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself;
 /// each request asks the kernel whether the file was changed, removed or replaced, and
-/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a client
-/// that stops reading holds no memory.
+/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a
+/// client that stops reading holds no memory.
 #[derive(Clone)]
 pub struct Files {
     shared: Arc<Settings>,
@@ -129,8 +129,8 @@ impl Files {
         self.set(|settings| settings.precompressed = precompressed)
     }
 
-    /// The value of Cache-Control in answers with a file (RFC 9111, section 5.2), such as `public, max-age=3600`. None by
-    /// default: clients ask each time whether the file was changed.
+    /// The value of Cache-Control in answers with a file (RFC 9111, section 5.2), such as `public, max-age=3600`. None
+    /// by default: clients ask each time whether the file was changed.
     #[must_use]
     pub fn cache_control(self, value: &str) -> Files {
         let value = value.to_owned();

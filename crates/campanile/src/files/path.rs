@@ -113,7 +113,8 @@ pub(crate) fn is_servable(name: &[u8], is_at_root: bool, dot_files: DotFiles) ->
     !is_special(name) && !name.contains(&b'/') && check_name(name, is_at_root, dot_files).is_ok()
 }
 
-/// The Location that sends a client from the directory at `path` without a slash to the same with one (RFC 9110 10.2.2).
+/// The Location that sends a client from the directory at `path` without a slash to the same with one (RFC 9110
+/// 10.2.2).
 ///
 /// `path` and `query` are as they were sent: absolute, and escaped. A path that begins with two slashes would name
 /// another host, so it begins with one.

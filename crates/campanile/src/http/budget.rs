@@ -19,6 +19,7 @@ struct Books {
     /// The one that may go beyond the limit: so there is always one that can be completed, and not all wait for each
     /// other.
     privileged: Option<u64>,
+    /// The oldest first: a body that has got some of its memory comes before those that have got none.
     waiting: VecDeque<(u64, Waker)>,
 }
 
@@ -53,13 +54,13 @@ impl Budget {
 impl Books {
     /// Whether `name` may take `amount` more; if not, it waits in the queue, and `waker` is called when it is its turn.
     fn charge(&mut self, name: u64, amount: usize, limit: usize, waker: impl FnOnce() -> Waker) -> bool {
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == name);
-        let is_next = place.map_or(self.waiting.is_empty(), |place| place == 0);
+        let place = self.waiting.binary_search_by_key(&name, |(waiting, _)| *waiting);
+        let is_next = self.waiting.front().is_none_or(|(first, _)| *first >= name);
         let fits = is_next && self.charged.saturating_add(amount) <= limit;
         let may_exceed = self.privileged.map_or(is_next, |privileged| privileged == name);
         if !fits && !may_exceed {
-            if place.is_none() {
-                self.waiting.push_back((name, waker()));
+            if let Err(place) = place {
+                self.waiting.insert(place, (name, waker()));
             }
             return false;
         }
@@ -67,7 +68,7 @@ impl Books {
             self.privileged = Some(name);
         }
         self.charged += amount;
-        if let Some(place) = place {
+        if let Ok(place) = place {
             self.waiting.remove(place);
             self.wake_next();
         }
@@ -134,5 +135,78 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.bytes = Vec::new();
         self.budget.books().leave(self.name, self.charged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A waker that wakes nobody in particular: these tests ask again by themselves.
+    fn waker() -> Waker {
+        let (tell, wakers) = std::sync::mpsc::channel();
+        let server = campanile_core::Server::new()
+            .listen("127.0.0.1:0")
+            .workers(1)
+            .serve(move || {
+                let tell = tell.clone();
+                campanile_core::on_open(move |cx: &mut campanile_core::Context<'_>| {
+                    tell.send(cx.waker()).expect("the test waits");
+                    |_: &mut campanile_core::Input<'_>, _: &mut campanile_core::Output<'_>| {
+                        campanile_core::Flow::More(1)
+                    }
+                })
+            })
+            .expect("a server");
+        let address = server.addresses()[0].tcp().expect("a TCP listener");
+        let _client = std::net::TcpStream::connect(address).expect("the server listens");
+        wakers.recv().expect("the service opens")
+    }
+
+    #[test]
+    fn memory_goes_to_who_waits_in_order_and_one_may_exceed_it() {
+        let (budget, waker) = (Arc::new(Budget::default()), waker());
+        let take =
+            |account: &mut Account, n: usize| account.append(&vec![0; n], usize::MAX, 100, || waker.clone());
+        let mut accounts: Vec<Account> = (0..5).map(|_| budget.open()).collect();
+        let [a, b, c, d, _] = &mut accounts[..] else { panic!("five") };
+        assert!(take(a, 60) && take(b, 40));
+        assert_eq!(budget.charged(), 100);
+        assert!(take(c, 50), "one goes beyond");
+        assert!(take(c, 500), "as far as it needs to");
+        assert!(!take(a, 1) && !take(b, 1), "and no other");
+        assert!(!take(d, 10), "whoever comes later waits behind them");
+        accounts.remove(2);
+        assert_eq!(budget.charged(), 100);
+        let [a, b, d, e] = &mut accounts[..] else { panic!("four") };
+        assert!(!take(e, 1), "a newcomer does not overtake who waits, not even to exceed");
+        assert!(!take(b, 1) && !take(d, 10));
+        assert!(take(a, 1), "the first of those who wait exceeds");
+        accounts.remove(0);
+        let [b, d, e] = &mut accounts[..] else { panic!("three") };
+        assert!(!take(d, 10), "b is next");
+        assert!(take(b, 1) && take(d, 10) && take(e, 1));
+        assert_eq!(budget.charged(), 80 + 10 + 1);
+        accounts.clear();
+        assert_eq!(budget.charged(), 0);
+        let books = budget.books();
+        assert!(books.waiting.is_empty() && books.privileged.is_none());
+    }
+
+    #[test]
+    fn bytes_are_charged_until_the_last_clone_is_gone_and_never_more_than_the_longest() {
+        let (budget, waker) = (Arc::new(Budget::default()), waker());
+        let mut account = budget.open();
+        for n in 1..=10 {
+            assert!(account.append(&[7; 100], 1000, 1000, || waker.clone()), "piece {n}");
+        }
+        assert_eq!((account.len(), budget.charged()), (1000, 1000));
+        assert_eq!(account.bytes.capacity(), 1000);
+        let bytes = account.into_bytes();
+        let clone = bytes.slice(10..20);
+        drop(bytes);
+        assert_eq!(budget.charged(), 1000);
+        std::thread::spawn(move || drop(clone)).join().expect("it only drops");
+        assert_eq!(budget.charged(), 0);
     }
 }

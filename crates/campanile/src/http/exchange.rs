@@ -137,8 +137,8 @@ impl<'o> Exchange<'_, 'o> {
         self.incoming.remaining() == Some(self.incoming.ready() as u64)
     }
 
-    /// The trailer fields of the body when it is [complete](Self::is_complete); most have none. They are never fields of
-    /// the request (RFC 9110, section 6.5.1).
+    /// The trailer fields of the body when it is [complete](Self::is_complete); most have none. They are never fields
+    /// of the request (RFC 9110, section 6.5.1).
     #[must_use]
     pub fn trailers(&self) -> &[(String, Vec<u8>)] {
         self.incoming.trailers()
@@ -201,8 +201,8 @@ impl<'o> Exchange<'_, 'o> {
     /// [`Config::held_limit`](crate::Config); a responder that writes one piece per call never comes near it.
     ///
     /// # Errors
-    /// When the response was not begun, when more is written than was promised, and when more is held than allowed: then
-    /// nothing was written, and it can be tried again when there is [room](Next::Room).
+    /// When the response was not begun, when more is written than was promised, and when more is held than allowed.
+    /// Then nothing was written, and it can be tried again when there is [room](Next::Room).
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
         self.put(None, |encoder, outlet| encoder.write(bytes.as_ref(), outlet))
     }

@@ -18,10 +18,22 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(head: &RequestHead<'_, '_>, control: &mut Control<'_>) -> Record {
         Record {
-            peer: control.peer_addr().map_or_else(|_| "-".into(), |peer| peer.to_string()),
+            peer: peer(control),
             method: head.method().as_str().into(),
             target: head.target().as_str().into(),
             version: head.version().as_str(),
+            begun: control.now(),
+            at: control.wall(),
+        }
+    }
+
+    /// Of a head that nobody could read.
+    pub(super) fn unread(control: &mut Control<'_>) -> Record {
+        Record {
+            peer: peer(control),
+            method: "-".into(),
+            target: "-".into(),
+            version: "-",
             begun: control.now(),
             at: control.wall(),
         }
@@ -33,4 +45,8 @@ impl Record {
         let date = httpdate::fmt_http_date(at);
         tracing::info!(target: "campanile::access", %peer, %date, %method, %target, version, status, micros);
     }
+}
+
+fn peer(control: &mut Control<'_>) -> String {
+    control.peer_addr().map_or_else(|_| "-".into(), |peer| peer.to_string())
 }

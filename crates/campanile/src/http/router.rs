@@ -16,8 +16,8 @@ use super::{Handler, Method};
 /// sent, without the query: `/%61` is not `/a`.
 ///
 /// A path that nobody has is answered 404. One that has no handler for the method is answered 405 with `Allow`
-/// (RFC 9110, section 15.5.6); HEAD is answered by the handler of GET, and OPTIONS with `Allow` (sections 9.3.2, 9.3.7),
-/// unless they have handlers of their own.
+/// (RFC 9110, section 15.5.6); HEAD is answered by the handler of GET, and OPTIONS with `Allow` (sections 9.3.2,
+/// 9.3.7), unless they have handlers of their own.
 ///
 /// ```
 /// use campanile::http::{Error, Method, Router};
@@ -116,8 +116,8 @@ impl Router {
     }
 
     /// Answers everything beneath `prefix` by one handler, which sees the path below it as [`Request::path_below`]:
-    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`. The handler can be another
-    /// router, whose patterns are then matched with the path below; `/` is what it is asked for at `/static` itself.
+    /// mounted at `/static`, it is asked for `/static` and `/static/` as well as `/static/a/b`. The handler can be
+    /// another router: its patterns are matched with the path below, and with `/` at `/static` itself.
     ///
     /// # Panics
     /// When the prefix stands in another pattern's way.
@@ -193,7 +193,8 @@ impl Handler for Router {
             Entry::Methods(methods) => methods.answer(&request.with_params(&found.params), response),
             Entry::Mounted(handler) => {
                 let below = found.params.iter().last().filter(|(name, _)| *name == BELOW_NAME);
-                let below = below.map_or(usize::from(path.ends_with('/')), |(_, below)| 1 + below.len());
+                let below = below
+                    .map_or(usize::from(request.path_below().ends_with('/')), |(_, below)| 1 + below.len());
                 let request = request.mounted_at(request.path().len() - below);
                 handler.handle(&request.with_params(&found.params), response)
             }

@@ -216,11 +216,18 @@ impl<H: Handler> Http<H> {
             }
             Err(error) => {
                 let facts = Facts::refused_to(&cx.input);
-                let error = error::of_head(error);
-                self.refuse(&error, facts, cx);
+                self.refuse_head(&error::of_head(error), facts, cx);
                 Some(Flow::Finish)
             }
         }
+    }
+
+    /// Answers to what is no request.
+    fn refuse_head(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
+        if self.config.access_log {
+            Record::unread(&mut cx.control).tell(error.status(), cx.now());
+        }
+        self.refuse(error, facts, cx);
     }
 
     /// Answers with an error that is the framework's own.
@@ -326,13 +333,13 @@ impl<H: Handler> Http<H> {
         }
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
-            self.refuse(&error, Facts::refused_to(&cx.input), cx);
+            self.refuse_head(&error, Facts::refused_to(&cx.input), cx);
         }
         Flow::Finish
     }
 }
 
-/// How a connection ends after an answer. A client that was told to expect more may be sending the next request already,
+/// How a connection ends after an answer. A client that did not say it was the last may be sending the next request,
 /// and closing at once could cost it the answer (RFC 9112, section 9.6).
 fn close(persists: bool) -> Flow {
     if persists { Flow::Finish } else { Flow::Close }
@@ -350,8 +357,8 @@ struct First<'a> {
 
 impl First<'_> {
     fn answer<'o>(&self, handler: &impl Handler, output: &mut Output<'o>, control: &mut Control<'o>) -> How {
-        // An answer that is whole now is the last if the body is more than anybody will discard, or if the client waits to
-        // be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
+        // An answer that is whole now is the last if the body is more than anybody will discard, or if the client waits
+        // to be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
         let (head, facts, rest) = (self.head, self.facts, self.rest as u64);
         let leaves_too_much = match head.body() {
             BodyLength::Length(len) => len.saturating_sub(rest) > self.config.discard_limit,
@@ -430,5 +437,17 @@ impl<H: Handler> Service for Http<H> {
 impl<H> fmt::Debug for Http<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("decoder", &self.decoder).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        type Handler = fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>;
+        let size = size_of::<Http<Handler>>();
+        assert!(size <= 200, "{size} bytes");
     }
 }

@@ -4,6 +4,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod http;
 pub mod web;
 pub mod wire;
 pub mod xor;

@@ -1,0 +1,207 @@
+//! Memory for bodies that are collected: shared, bounded, and given back whatever happens.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use campanile::{Bytes, Config, ServerHandle, http};
+
+use support::common::{nothing_held, reset, until};
+use support::http::{Client, post, post_chunked};
+use support::{serve, tiny};
+
+const WAIT: Duration = Duration::from_millis(300);
+
+/// What a server was sent.
+#[derive(Default)]
+struct Seen {
+    /// Bodies for `/keep`.
+    kept: Vec<Bytes>,
+    /// The first byte of each, in the order in which they were complete.
+    order: Vec<u8>,
+}
+
+/// Echoes bodies, of which a worker holds so many bytes.
+fn budget(
+    config: Config,
+    body_memory: usize,
+    body_wait: Duration,
+) -> (ServerHandle, SocketAddr, Arc<Mutex<Seen>>) {
+    let http_config = http::Config { body_memory, body_wait, ..http::Config::default() };
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let tell = Arc::clone(&seen);
+    let (server, address) = serve(config, move || {
+        let tell = Arc::clone(&tell);
+        http::service(move |request, response| {
+            let (keeps, tell) = (request.path() == "/keep", Arc::clone(&tell));
+            response.collect(1 << 20, move |body, response| {
+                let mut seen = tell.lock().expect("nobody panics");
+                seen.order.extend(body.first());
+                seen.kept.extend(keeps.then(|| body.clone()));
+                response.status(200).bytes(body)
+            })
+        })
+        .config(http_config.clone())
+    });
+    (server, address, seen)
+}
+
+/// All but the last byte of a request, so that its body is held.
+fn begun(client: &mut Client, len: usize) -> Vec<u8> {
+    let request = post("/", &vec![b'x'; len]);
+    client.send(&request[..request.len() - 1]);
+    request[request.len() - 1..].to_vec()
+}
+
+#[test]
+fn one_body_goes_beyond_the_limit_and_the_others_are_answered_503() {
+    for config in [Config::default(), tiny()] {
+        let (server, address, _) = budget(config, 1000, WAIT);
+        let mut first = Client::connect(address);
+        let last = begun(&mut first, 100_000);
+        until("it is read", || {
+            server.counters()[0].received > 100_000 && server.counters()[0].carried_bytes == 0
+        });
+        let began = Instant::now();
+        let mut second = Client::connect(address);
+        second.send(post_chunked("/", &[b'y'; 2000], 100, ""));
+        let reply = second.reply();
+        assert!(began.elapsed() >= WAIT);
+        assert_eq!((reply.status, reply.field("Retry-After"), reply.closes()), (503, Some("1"), true));
+        first.send(last);
+        assert_eq!(first.reply().body, vec![b'x'; 100_000]);
+        // And now there is memory again.
+        let mut third = Client::connect(address);
+        third.send(post_chunked("/", &[b'y'; 900], 100, ""));
+        assert_eq!(third.reply().body, [b'y'; 900]);
+        drop((first, second, third));
+        nothing_held(&server);
+    }
+}
+
+#[test]
+fn who_goes_away_gives_back_what_it_had() {
+    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+    for how in 0..3 {
+        let mut first = Client::connect(address);
+        let before = server.counters()[0].received;
+        begun(&mut first, 5000);
+        until("it is read", || server.counters()[0].received >= before + 5000);
+        let mut second = Client::connect(address);
+        let before = server.counters()[0].received;
+        second.send(post_chunked("/", &[b'y'; 2000], 100, ""));
+        until("it waits", || server.counters()[0].received >= before + 2000);
+        match how {
+            0 => {
+                let stream = first.wire.stream.try_clone().expect("a descriptor is left");
+                drop(first);
+                reset(stream);
+            }
+            1 => first.wire.end(),
+            _ => first.send("x"),
+        }
+        assert_eq!(second.reply().body, [b'y'; 2000]);
+    }
+    // A body that somebody keeps is charged for as long as it is kept, on whatever thread.
+    let mut first = Client::connect(address);
+    first.send(post_chunked("/keep", &[b'k'; 5000], 1000, ""));
+    assert_eq!(first.reply().body, [b'k'; 5000]);
+    let mut second = Client::connect(address);
+    second.send(post_chunked("/", &[b'y'; 2000], 100, ""));
+    second.wire.stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
+    assert!(second.try_reply(false).is_err(), "it waits");
+    second.wire.stream.set_read_timeout(Some(support::common::LONG)).expect("a socket");
+    seen.lock().expect("nobody panics").kept.clear();
+    assert_eq!(second.reply().body, [b'y'; 2000]);
+}
+
+#[test]
+fn who_waits_is_served_in_order() {
+    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+    let mut first = Client::connect(address);
+    let last = begun(&mut first, 5000);
+    until("it is read", || server.counters()[0].received > 5000);
+    let mut waiters: Vec<Client> = (0..8)
+        .map(|n| {
+            let mut client = Client::connect(address);
+            let before = server.counters()[0].received;
+            client.send(post_chunked("/", &[n; 2000], 1000, ""));
+            until("it waits", || server.counters()[0].received >= before + 2000);
+            client
+        })
+        .collect();
+    assert_eq!(seen.lock().expect("nobody panics").order, []);
+    first.send(last);
+    assert_eq!(first.reply().status, 200);
+    for (n, waiter) in waiters.iter_mut().enumerate() {
+        assert_eq!(waiter.reply().body, [n as u8; 2000]);
+    }
+    assert_eq!(seen.lock().expect("nobody panics").order, *b"x\0\x01\x02\x03\x04\x05\x06\x07");
+}
+
+#[test]
+fn nobody_is_forgotten() {
+    for (config, wait) in [(Config::default(), Duration::from_secs(600)), (tiny(), Duration::from_millis(5))]
+    {
+        let (server, address, _) = budget(config, 3000, wait);
+        let refused = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for n in 0..12_usize {
+                let refused = &refused;
+                scope.spawn(move || {
+                    let mut client = Client::connect(address);
+                    for round in 0..40 {
+                        let len = 1 + (n * 7919 + round * 104_729) % 6000;
+                        let body = vec![n as u8; len];
+                        let chunked = post_chunked("/", &body, 1 + len / 3, "");
+                        let (start, end) = chunked.split_at(chunked.len() / 2);
+                        if round % 11 == 10 {
+                            // Gone in the middle of it.
+                            client.send(start);
+                            client = Client::connect(address);
+                            continue;
+                        }
+                        client.send(start);
+                        let _ = client.wire.out.write_all(end);
+                        let reply = client.reply();
+                        match reply.status {
+                            200 => assert!(reply.body == body),
+                            503 => {
+                                refused.fetch_add(1, Ordering::SeqCst);
+                                client = Client::connect(address);
+                            }
+                            status => panic!("{status}"),
+                        }
+                    }
+                });
+            }
+        });
+        if wait > Duration::from_secs(1) {
+            assert_eq!(refused.into_inner(), 0, "all can be served, one after another");
+        }
+        nothing_held(&server);
+        // Nothing is charged: a body of just the limit is taken without waiting.
+        let mut client = Client::connect(address);
+        client.send(post_chunked("/", &[1; 3000], 100, ""));
+        assert_eq!(client.reply().body, [1; 3000]);
+    }
+}
+
+#[test]
+fn bodies_beyond_their_own_limit_are_answered_413() {
+    let (_server, address, _) = budget(Config::default(), 64 << 20, WAIT);
+    let mut client = Client::connect(address);
+    client.send(&post("/", &vec![0; (1 << 20) + 1])[..100]);
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.closes()), (413, true));
+    let mut client = Client::connect(address);
+    let _ = client.wire.out.write_all(&post_chunked("/", &vec![0; (1 << 20) + 1], 70_000, ""));
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.closes()), (413, true));
+    let mut client = Client::connect(address);
+    client.send(post("/", &vec![3; 1 << 20]));
+    assert_eq!(client.reply().body, vec![3; 1 << 20]);
+}
