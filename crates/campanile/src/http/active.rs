@@ -6,7 +6,7 @@ use campanile_protocol::http1::Exchange as Facts;
 use super::body::Incoming;
 use super::config::Config;
 use super::error::{self, Error};
-use super::exchange::{Answer, Closure, Exchange, Lending, Next, Responder};
+use super::exchange::{Answer, Closure, Exchange, Next, Responder};
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::response::{Begun, How, too_long};
@@ -18,7 +18,6 @@ pub(super) struct Active {
     pub(super) incoming: Incoming,
     answer: Answer,
     waits: Waits,
-    lending: Lending,
     /// The responder was not called yet.
     is_new: bool,
     /// The responder was told that the body is complete.
@@ -62,18 +61,7 @@ impl Active {
             None => Answer::Unbegun(facts),
         };
         let waits = Waits::default();
-        let lending = Lending::default();
-        Active {
-            responder,
-            incoming,
-            answer,
-            waits,
-            lending,
-            is_new: true,
-            told_end: false,
-            persists,
-            record,
-        }
+        Active { responder, incoming, answer, waits, is_new: true, told_end: false, persists, record }
     }
 
     /// The server is to stop: an answer that was not begun says that it is the last.
@@ -91,7 +79,6 @@ impl Active {
         config: &Config,
         shared: &Shared,
     ) -> Ended {
-        self.take_back(&event, cx);
         // What the connection is told of input and room is looked up; all else is the responder's.
         let mut has_changed = true;
         let mut told = match event {
@@ -122,14 +109,8 @@ impl Active {
             };
             let before = (cx.input.consumed(), cx.output.unsent());
             let (is_first, waited_for_room) = (matches!(event, Event::Open), self.waits.room);
-            let mut exchange = Exchange {
-                cx,
-                incoming: &mut self.incoming,
-                answer: &mut self.answer,
-                config,
-                shared,
-                lending: &mut self.lending,
-            };
+            let mut exchange =
+                Exchange { cx, incoming: &mut self.incoming, answer: &mut self.answer, config, shared };
             let next = self.responder.respond(event, &mut exchange);
             has_changed = (cx.input.consumed(), cx.output.unsent()) != before;
             self.waits = match next {
@@ -157,21 +138,6 @@ impl Active {
         }
     }
 
-    /// Notes what came back of the bytes that were lent; until the connection is told of room it takes no others.
-    fn take_back(&mut self, event: &Option<Event>, cx: &mut Context<'_>) {
-        let returned = cx.output.take_returned() as u64;
-        if returned > 0
-            && let Answer::Begun { encoder, .. } = &mut self.answer
-        {
-            encoder.take_back(returned);
-            self.lending.returned += returned;
-            self.lending.is_parked = true;
-        }
-        if matches!(event, Some(Event::Room)) {
-            self.lending.is_parked = false;
-        }
-    }
-
     fn next_event(&mut self, has_changed: bool, cx: &Context<'_>) -> Option<Event> {
         let Waits { body, room } = self.waits;
         if body && self.incoming.is_complete() && !self.told_end {
@@ -184,7 +150,7 @@ impl Active {
         if body && self.incoming.ready() > 0 {
             return Some(Event::Input);
         }
-        (room && has_room(cx) && !self.lending.is_parked).then_some(Event::Room)
+        (room && has_room(cx) && !cx.output.awaits_peer()).then_some(Event::Room)
     }
 
     /// Nothing can be done now.

@@ -83,16 +83,6 @@ pub struct Exchange<'a, 'o> {
     pub(super) answer: &'a mut Answer,
     pub(super) config: &'a Config,
     pub(super) shared: &'a Shared,
-    pub(super) lending: &'a mut Lending,
-}
-
-/// What became of the bytes that were lent.
-#[derive(Debug, Default)]
-pub(super) struct Lending {
-    /// Bytes that came back, and that the responder does not know of.
-    pub(super) returned: u64,
-    /// Bytes came back, or were not taken, and since then the connection was not told of room.
-    pub(super) is_parked: bool,
 }
 
 impl<'o> Exchange<'_, 'o> {
@@ -237,7 +227,6 @@ impl<'o> Exchange<'_, 'o> {
             return Err(WriteError::Overrun);
         }
         if self.cx.output.lend(bytes).is_err() {
-            self.lending.is_parked = true;
             return Ok(false);
         }
         encoder.begin_piece(len, &mut Vec::new())?;
@@ -246,13 +235,17 @@ impl<'o> Exchange<'_, 'o> {
 
     /// How many bytes of what was lent came back.
     pub(crate) fn take_returned(&mut self) -> u64 {
-        std::mem::take(&mut self.lending.returned)
+        let returned = self.cx.output.take_returned() as u64;
+        if let Answer::Begun { encoder, .. } = &mut self.answer {
+            encoder.take_back(returned);
+        }
+        returned
     }
 
     /// Whether something that is lent would be taken now; if not it is to be tried again when there is
     /// [room](Next::Room).
     pub(crate) fn can_lend(&self) -> bool {
-        !self.lending.is_parked && self.cx.output.can_send()
+        !self.cx.output.awaits_peer() && self.cx.output.can_send()
     }
 
     /// How many bytes were sent or lent, and are not known to have left.
