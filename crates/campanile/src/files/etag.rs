@@ -11,8 +11,8 @@ use super::coding::Coding;
 pub(crate) type TagText = ArrayString<48>;
 
 /// A file changed this recently may change again and look the same: within the same tick of the file system's clock,
-/// which is that of the kernel, 10 ms at the slowest (CONFIG_HZ=100); or because it is still being changed, for write(2)
-/// notes the time before it copies the bytes, and can be held up in between. Apache takes a second as well.
+/// which is that of the kernel, 10 ms at the slowest (CONFIG_HZ=100); or because it is still being changed, for
+/// write(2) notes the time before it copies the bytes, and can be held up in between. Apache takes a second as well.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// The tag of a file, as the value of ETag (RFC 9110 8.8.3): when it was last changed, its length, and the coding.
