@@ -151,8 +151,8 @@ fn fifty_bodies_that_are_too_long_are_told_so() {
 #[test]
 fn fifty_bodies_at_once_share_the_memory_for_bodies() {
     let mut command = program(&["--workers", "1"]);
-    // What is freed goes back to the kernel at once, and is not counted as if it were held: glibc's allocator raises this
-    // bound by itself when large pieces come and go (mallopt(3)).
+    // What is freed goes back to the kernel at once, and is not counted as if it were held: glibc's allocator raises
+    // this bound by itself when large pieces come and go (mallopt(3)).
     command.env("MALLOC_MMAP_THRESHOLD_", "131072");
     let site = Site::run(command, &["127.0.0.1:0"]);
     let warm = site.resident_kib();

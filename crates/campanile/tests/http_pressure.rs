@@ -115,7 +115,6 @@ fn a_hundred_thousand_requests_of_who_does_not_read_are_answered_when_it_does() 
             }
         });
         stalls(server);
-        assert!(counted(server).unsent_bytes > 0);
         let grown = resident().saturating_sub(before);
         assert!(grown < 2048, "{grown} KiB");
         for n in 0..REQUESTS {
