@@ -48,7 +48,13 @@ fn mutate(words: &[String]) -> io::Result<bool> {
     let lock = fs::File::create(tree.join("lock"))?;
     lock.lock()?;
     copy(root, &tree)?;
-    let unmutated = test(&tree)?;
+    let built = cargo(&tree).arg("--no-run").output()?;
+    if !built.status.success() {
+        println!("the tree does not compile:\n{}", told(&built));
+        return Ok(false);
+    }
+    // All of them are lived, on a machine that may be busy with other things.
+    let unmutated = test(&tree, 5 * MOST)?;
     if !unmutated.status.success() {
         println!("the lives fail without any mutation:\n{}", told(&unmutated));
         return Ok(false);
@@ -94,7 +100,7 @@ fn try_tree(tree: &Path) -> io::Result<Fate> {
         return Ok(Fate::DoesNotCompile(told(&built)));
     }
     let began = Instant::now();
-    let output = test(tree)?;
+    let output = test(tree, MOST)?;
     match output.status.success() {
         true => Ok(Fate::Survived),
         false => Ok(Fate::Caught(began.elapsed(), what_caught(&output))),
@@ -110,7 +116,7 @@ fn cargo(tree: &Path) -> Command {
     command
 }
 
-fn test(tree: &Path) -> io::Result<Output> {
+fn test(tree: &Path, most: Duration) -> io::Result<Output> {
     let mut child = cargo(tree)
         .args(["--", "lives::", "wake::"])
         .stdout(fs::File::create(tree.join("stdout"))?)
@@ -123,7 +129,7 @@ fn test(tree: &Path) -> io::Result<Output> {
             break status;
         }
         // A life that hangs is a life that went wrong.
-        if began.elapsed() > MOST {
+        if began.elapsed() > most {
             // The test runs in a process of its own, below cargo's.
             Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
             break child.wait()?;
