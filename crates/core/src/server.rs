@@ -284,8 +284,7 @@ fn fit(
     (config, notices)
 }
 
-/// Entries of the table of direct descriptors: more than connections, for those accepted when the last place was just
-/// taken.
+/// Entries of the table of direct descriptors: more than connections, for accepted ones that wait until one is over.
 pub(crate) fn table_len(max_connections: u32) -> u32 {
     max_connections + max_connections / 8 + 8
 }
