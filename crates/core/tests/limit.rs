@@ -26,6 +26,31 @@ fn whoever_waits_at_the_limit_is_served() {
     }
 }
 
+/// Far from the limit one accept of each listener serves everybody; once it was near, it does so again.
+#[test]
+fn far_from_the_limit_an_accept_is_armed_once() {
+    let config = Config { max_connections: 60, backlog: 31, ..Config::default() };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).config(config).serve(|| echo);
+    let server = server.expect("a free port of loopback");
+    let clients = |n: u32| -> Vec<_> {
+        let welcome = |_| {
+            let mut stream = client(tcp(&server));
+            round(&mut stream, b"x").expect("an echo");
+            stream
+        };
+        (0..n).map(welcome).collect()
+    };
+    let few = clients(20);
+    assert_eq!(counted(&server).accepts_armed, 1);
+    // Places for a full queue of 32 are left up to 28 connections; then one accept each.
+    let more = clients(20);
+    assert_eq!(counted(&server).accepts_armed, 13);
+    drop((few, more));
+    nothing_held(&server);
+    drop(clients(20));
+    assert_eq!(counted(&server).accepts_armed, 14);
+}
+
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
