@@ -124,6 +124,15 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Whether there are places for all that the multishot accepts may bring.
+    #[cfg(test)]
+    pub(super) fn has_places(&self) -> bool {
+        let goes_on = |listening: &&Listening| {
+            matches!(listening.armed, Armed::Yes { multishot: true, cancelled: false })
+        };
+        self.listening.iter().filter(goes_on).map(Listening::burst).sum::<u64>() <= self.free_places()
+    }
+
     /// A slot is free: whoever waits for it comes first, then whoever had stopped accepting goes on.
     pub(super) fn accept_again(&mut self) {
         if self.live + 1 != self.config.max_connections {

@@ -143,6 +143,9 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         if worker.live > limit {
             wrong.push(format!("{} connections, and {limit} are allowed", worker.live));
         }
+        if !worker.has_places() {
+            wrong.push(format!("more may be accepted at once than fit beside {} of {limit}", worker.live));
+        }
         let recoveries = [
             (worker.live == limit, Recovery::LimitReached),
             (!worker.waiting.is_empty(), Recovery::WaitedForPlace),
