@@ -15,9 +15,11 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Connections of one worker at a time, accepted and outgoing. Near the limit a worker stops accepting; it goes
-    /// on below it, and what waits in the listener's queue meanwhile is not lost. The descriptors allowed
-    /// (RLIMIT_NOFILE) can make it less, and then that is said. 10,000 by default.
+    /// Connections of one worker at a time, accepted and outgoing. At the limit a worker stops accepting; it goes
+    /// on below it, and what waits in the listener's queue meanwhile is not lost. With fewer free places than
+    /// [`backlog`](Self::backlog) it accepts one connection per turn and listener, so many new connections at once are
+    /// accepted fastest with a limit well above the backlog. The descriptors allowed (RLIMIT_NOFILE) can make it less,
+    /// and then that is said. 10,000 by default.
     pub max_connections: u32,
 
     /// Entries of the submission queue, lowered to 32,768 (the kernel's limit); the completion queue has up to four

@@ -140,6 +140,14 @@ fn remove_if_dead(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The most connections that wait in the queue of a listener: listen(2) lowers the backlog to net.core.somaxconn, and
+/// the kernel lets in one more than that.
+pub(crate) fn queue_len(config: &Config) -> u32 {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let most = somaxconn.and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX);
+    config.backlog.min(most).saturating_add(1)
+}
+
 /// The address a listener really has: its port, if it asked for any.
 pub(crate) fn bound_address(listener: &OwnedFd) -> io::Result<Address> {
     Ok(Address::from_sock_addr(&SockRef::from(listener).local_addr()?))

@@ -19,6 +19,7 @@
 //! [`Sqe`], a copy of the kernel's layout, checked against the crate's by size at compile time.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::null_mut;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
@@ -77,10 +78,11 @@ pub(crate) enum Half {
 /// An operation as plain data: what to do, on what, with which of the worker's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submission {
-    /// Accept connections until cancelled, each into a direct descriptor if `direct`.
+    /// Accept one connection, or if `multishot` one after another until cancelled; into direct descriptors if `direct`.
     Accept {
         listener: Descriptor,
         direct: bool,
+        multishot: bool,
     },
     /// Receive into buffers of the ring until `budget` bytes came in, the peer ended, or no buffer was left.
     Receive {
@@ -181,10 +183,21 @@ impl Submission {
     /// Writes the entry that the kernel reads.
     pub(crate) fn prepare(&self, token: Token, memory: &Memory) -> squeue::Entry {
         match *self {
-            Submission::Accept { listener, direct } => on!(listener, |fd| opcode::AcceptMulti::new(fd)
-                .allocate_file_index(direct)
-                .flags(libc::SOCK_CLOEXEC * i32::from(!direct))
-                .build()),
+            Submission::Accept { listener, direct, multishot } => {
+                let flags = libc::SOCK_CLOEXEC * i32::from(!direct);
+                if multishot {
+                    on!(listener, |fd| opcode::AcceptMulti::new(fd)
+                        .allocate_file_index(direct)
+                        .flags(flags)
+                        .build())
+                } else {
+                    let place = direct.then(types::DestinationSlot::auto_target);
+                    on!(listener, |fd| opcode::Accept::new(fd, null_mut(), null_mut())
+                        .file_index(place)
+                        .flags(flags)
+                        .build())
+                }
+            }
             Submission::Receive { from, budget, bundle } => {
                 let entry = on!(from, |fd| opcode::RecvMulti::new(fd, buffer_ring::GROUP).build());
                 raw(entry, |sqe| {

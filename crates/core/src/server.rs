@@ -284,9 +284,8 @@ fn fit(
     (config, notices)
 }
 
-/// Entries of the table of direct descriptors: more than connections, so that those accepted before the accept was
-/// paused find a place.
-fn table_len(max_connections: u32) -> u32 {
+/// Entries of the table of direct descriptors: more than connections, for accepted ones that wait until one is over.
+pub(crate) fn table_len(max_connections: u32) -> u32 {
     max_connections + max_connections / 8 + 8
 }
 
@@ -394,9 +393,10 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
     let (listeners, addresses) =
         open_listeners(&start.addresses, start.shared, &config, &mut ring, &mut memory)?;
     let factory = (start.make)(start.id);
+    let queue = listener::queue_len(&config);
     let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
     let mut worker = worker.map_err(ServeError::RingBroke)?;
-    listeners.into_iter().for_each(|listener| worker.listen(Listening::owned(listener)));
+    listeners.into_iter().for_each(|listener| worker.listen(Listening::owned(listener, queue)));
     Ok((worker, addresses, notices))
 }
 

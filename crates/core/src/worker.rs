@@ -79,6 +79,8 @@ pub(crate) struct Worker<R: Ring> {
     /// Of the slots, those in use.
     live: u32,
     listening: Vec<Listening>,
+    /// Accepted by the listener of that number when there was no slot any more: served as soon as there is one.
+    waiting: VecDeque<(usize, Descriptor)>,
     errands: Errands,
     timers: TimerWheel,
     desk: Desk,
@@ -201,6 +203,7 @@ impl<R: Ring> Worker<R> {
             free: Vec::new(),
             live: 0,
             listening: Vec::new(),
+            waiting: VecDeque::new(),
             errands: Errands::default(),
             timers: TimerWheel::new(0),
             desk: Desk::new(Arc::clone(&mailbox), config.room as usize),

@@ -1,4 +1,13 @@
 //! Accepting: arming, pausing near the limit, and closing what nobody wants.
+//!
+//! A multishot accept takes all that waits in the listener's queue before the worker hears of the first, and what it
+//! takes there must be a place for, or the kernel closes it (ENFILE). So an accept is multishot only while there are
+//! free places for all that the queues can hold. Nearer to the limit it is armed for one connection at a time, and at
+//! the limit not at all: then whoever comes waits in the kernel's queue.
+//!
+//! With one free place and two listeners, both accepts are armed, or an idle listener would shut out the clients of the
+//! other. If both bring somebody, the second waits here until there is a place; so does whoever was accepted while a
+//! service took the place to connect outwards.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -24,6 +33,8 @@ pub(crate) struct Listening {
     descriptor: Descriptor,
     /// Ours to close, if it is a real one.
     owned: Option<OwnedFd>,
+    /// The most connections that its queue holds, and so the most that a multishot accept brings at once.
+    queue: u32,
     armed: Armed,
     retry_at: Option<Time>,
 }
@@ -31,18 +42,32 @@ pub(crate) struct Listening {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Armed {
     No,
-    Yes { cancelled: bool },
+    Yes { multishot: bool, cancelled: bool },
 }
 
 impl Listening {
-    pub(crate) fn owned(listener: OwnedFd) -> Listening {
+    /// A listener whose queue holds at most `queue` connections.
+    pub(crate) fn owned(listener: OwnedFd, queue: u32) -> Listening {
         let descriptor = Descriptor::Plain(listener.as_raw_fd());
-        Listening { owned: Some(listener), ..Listening::at(descriptor) }
+        Listening { owned: Some(listener), ..Listening::at(descriptor, queue) }
     }
 
     /// A listener that only the ring knows.
-    pub(crate) fn at(descriptor: Descriptor) -> Listening {
-        Listening { descriptor, owned: None, armed: Armed::No, retry_at: None }
+    pub(crate) fn at(descriptor: Descriptor, queue: u32) -> Listening {
+        Listening { descriptor, owned: None, queue, armed: Armed::No, retry_at: None }
+    }
+
+    /// The most connections that its accept can bring at once.
+    fn burst(&self) -> u64 {
+        match self.armed {
+            Armed::No => 0,
+            Armed::Yes { multishot: false, .. } => 1,
+            Armed::Yes { multishot: true, .. } => u64::from(self.queue),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(self.armed, Armed::Yes { cancelled: true, .. })
     }
 }
 
@@ -55,6 +80,8 @@ impl<R: Ring> Worker<R> {
 
     fn arm_accept(&mut self, index: usize) {
         let full = self.is_full();
+        let free = self.free_places();
+        let others: u64 = self.listening.iter().map(Listening::burst).sum();
         let listening = &mut self.listening[index];
         if self.state != State::Running
             || full
@@ -63,24 +90,62 @@ impl<R: Ring> Worker<R> {
         {
             return;
         }
-        listening.armed = Armed::Yes { cancelled: false };
+        // An eighth more than it takes to remain so, or it would go back and forth.
+        let queue = u64::from(listening.queue);
+        let multishot = others + queue + queue / 8 <= free;
+        listening.armed = Armed::Yes { multishot, cancelled: false };
         let listener = listening.descriptor;
         self.counters.accepts_armed += 1;
         let direct = self.limits.abilities.direct;
-        self.submit(Kind::Accept, index as u32, Submission::Accept { listener, direct });
+        self.submit(Kind::Accept, index as u32, Submission::Accept { listener, direct, multishot });
+        self.keep_places();
     }
 
     fn is_full(&self) -> bool {
         self.live >= self.config.max_connections
     }
 
-    /// A slot is free: whoever had stopped accepting goes on.
-    pub(super) fn accept_again(&mut self) {
-        if self.live + 1 == self.config.max_connections {
-            for index in 0..self.listening.len() {
-                self.arm_accept(index);
-                self.close_listener(index);
+    fn free_places(&self) -> u64 {
+        u64::from(self.config.max_connections.saturating_sub(self.live))
+    }
+
+    /// A connection has come: cancels the multishot accepts that could now bring more than there are places for, and
+    /// when there is no place any accept.
+    pub(super) fn keep_places(&mut self) {
+        let free = self.free_places();
+        for index in 0..self.listening.len() {
+            let armed = self.listening.iter().filter(|listening| !listening.is_cancelled());
+            if armed.map(Listening::burst).sum::<u64>() <= free {
+                return;
             }
+            if free == 0 || matches!(self.listening[index].armed, Armed::Yes { multishot: true, .. }) {
+                self.cancel_accept(index);
+            }
+        }
+    }
+
+    /// Whether there are places for all that the multishot accepts may bring.
+    #[cfg(test)]
+    pub(super) fn has_places(&self) -> bool {
+        let goes_on = |listening: &&Listening| {
+            matches!(listening.armed, Armed::Yes { multishot: true, cancelled: false })
+        };
+        self.listening.iter().filter(goes_on).map(Listening::burst).sum::<u64>() <= self.free_places()
+    }
+
+    /// A slot is free: whoever waits for it comes first, then whoever had stopped accepting goes on.
+    pub(super) fn accept_again(&mut self) {
+        if self.live + 1 != self.config.max_connections {
+            return;
+        }
+        while !self.is_full()
+            && let Some((listener, socket)) = self.waiting.pop_front()
+        {
+            self.welcome(listener, socket);
+        }
+        for index in 0..self.listening.len() {
+            self.arm_accept(index);
+            self.close_listener(index);
         }
     }
 
@@ -106,9 +171,7 @@ impl<R: Ring> Worker<R> {
                 listening.retry_at = Some(self.desk.now + ACCEPT_AGAIN);
             }
         }
-        if self.is_full() {
-            self.pause_accepting();
-        }
+        self.keep_places();
         self.arm_accept(index);
         self.close_listener(index);
     }
@@ -118,6 +181,9 @@ impl<R: Ring> Worker<R> {
         // there is somewhere to put it.
         if let State::Stopping { .. } = self.state {
             return self.close_stray(socket);
+        }
+        if self.is_full() {
+            return self.waiting.push_back((listener, socket));
         }
         self.counters.accepted += 1;
         let Some(service) = guard(|| (self.factory)(listener)) else {
@@ -131,21 +197,25 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn pause_accepting(&mut self) {
-        for index in 0..self.listening.len() {
-            if self.listening[index].armed == (Armed::Yes { cancelled: false }) {
-                self.listening[index].armed = Armed::Yes { cancelled: true };
-                let target = Token::new(Kind::Accept, Generation::default(), index as u32);
-                self.submit(Kind::Cancel, 0, Submission::Cancel { target });
-            }
+    fn cancel_accept(&mut self, index: usize) {
+        if let Armed::Yes { cancelled: cancelled @ false, .. } = &mut self.listening[index].armed {
+            *cancelled = true;
+            let target = Token::new(Kind::Accept, Generation::default(), index as u32);
+            self.submit(Kind::Cancel, 0, Submission::Cancel { target });
         }
     }
 
-    /// Stops for good. Each listener is closed once its accept is cancelled.
+    /// Stops for good. Each listener is closed once its accept is cancelled; a worker that drains goes on to serve
+    /// those who wait.
     pub(super) fn stop_accepting(&mut self) {
         self.listening.iter_mut().for_each(|listening| listening.retry_at = None);
-        self.pause_accepting();
-        (0..self.listening.len()).for_each(|index| self.close_listener(index));
+        for index in 0..self.listening.len() {
+            self.cancel_accept(index);
+            self.close_listener(index);
+        }
+        if let State::Stopping { .. } = self.state {
+            std::mem::take(&mut self.waiting).into_iter().for_each(|(_, socket)| self.close_stray(socket));
+        }
     }
 
     /// Closes a listener that accepts no more. Closing resets whoever waits in its queue, so a worker that drains
@@ -172,7 +242,12 @@ impl<R: Ring> Worker<R> {
 
     /// Whether somebody may still come in: an accept is not cancelled yet, or a queue not empty.
     pub(super) fn is_accepting(&self) -> bool {
-        self.listening.iter().any(|listening| listening.armed != Armed::No || listening.owned.is_some())
+        let waits = !self.waiting.is_empty();
+        waits
+            || self
+                .listening
+                .iter()
+                .any(|listening| listening.armed != Armed::No || listening.owned.is_some())
     }
 
     pub(super) fn accept_retry_at(&self) -> Option<Time> {

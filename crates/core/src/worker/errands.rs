@@ -189,6 +189,7 @@ impl<R: Ring> Worker<R> {
             Ok(descriptor) => {
                 let name = self
                     .settle(|name| Connection::outgoing(name, to, asker, descriptor, nodelay, now, service));
+                self.keep_places();
                 self.follow_up(name);
             }
             Err(error) => {

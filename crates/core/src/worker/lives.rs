@@ -27,6 +27,7 @@ use crate::ring::simulated::world::World;
 use crate::ring::{Abilities, Ring};
 
 use super::{Listening, Worker, memory_for};
+use crate::server::table_len;
 use ledger::Ledger;
 use town::{Kind, Town};
 
@@ -49,7 +50,7 @@ struct Seen {
 
 fn config_of(random: &mut Random) -> Config {
     Config {
-        max_connections: *random.pick(&[1, 2, 5, 1_000, 1_000]),
+        max_connections: *random.pick(&[1, 2, 5, 20, 1_000, 1_000]),
         receive_buffers: *random.pick(&[1, 2, 4, 8, 64]),
         receive_buffer_len: *random.pick(&[16, 64, 200, 512, 4_096]),
         receive_budget: *random.pick(&[16, 100, 1_000, 10_000]),
@@ -88,9 +89,10 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         submission_queue: *random.pick(&[1, 2, 8, 128]),
         completion_queue: *random.pick(&[1, 4, 16, 512]),
     };
-    let table = match random.chance(100) {
-        true => random.between(1, 4),
-        false => 2_000,
+    let (table, suffices) = match random.below(10) {
+        0 => (random.between(1, 4), false),
+        1..5 => (2_000, true),
+        _ => (table_len(config.max_connections) as usize, true),
     };
     let ledger = Ledger::default();
     let mut town = Town::new(Random::new(random.next()), ledger.clone(), config.send_stall);
@@ -108,6 +110,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let mut world = World::new(Random::new(random.next()), table);
     world.traced = std::env::var_os("CAMPANILE_TRACE").is_some();
     world.send_stall = config.send_stall;
+    world.table_suffices = suffices;
     world.stats_at_once = random.chance(512);
     prepare(&mut world);
     let clock = world.clock.clone();
@@ -119,6 +122,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let mut ring = SimulatedRing::new(world, sizes, abilities, Rc::clone(&town));
     let outside = ring.outside();
     let listeners = [ring.listener(), ring.listener()];
+    let (limit, queue) = (config.max_connections, town.borrow().backlog as u32);
     let factory = {
         let ledger = ledger.clone();
         Box::new(move |_| services::greeter(&ledger, seed))
@@ -129,13 +133,26 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     town.borrow_mut().mailbox = Some(worker.mailbox().clone());
     for (descriptor, thing) in listeners {
         town.borrow_mut().listeners.push(thing);
-        worker.listen(Listening::at(descriptor));
+        worker.listen(Listening::at(descriptor, queue));
     }
 
     let mut wrong = Vec::new();
     loop {
         let turned = worker.turn();
-        let outside = outside.borrow();
+        let mut outside = outside.borrow_mut();
+        if worker.live > limit {
+            wrong.push(format!("{} connections, and {limit} are allowed", worker.live));
+        }
+        if !worker.has_places() {
+            wrong.push(format!("more may be accepted at once than fit beside {} of {limit}", worker.live));
+        }
+        let recoveries = [
+            (worker.live == limit, Recovery::LimitReached),
+            (!worker.waiting.is_empty(), Recovery::WaitedForPlace),
+        ];
+        for (_, recovery) in recoveries.into_iter().filter(|(seen, _)| *seen) {
+            outside.world.faults.recovered(recovery);
+        }
         wrong.extend(outside.world.violations.iter().cloned());
         wrong.extend(ledger.violations());
         match turned {
@@ -212,6 +229,7 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("operations in flight", worker.ring.in_flight());
     check("slots", worker.slots.iter().filter(|slot| slot.connection.is_some()).count() as u64);
     check("lives", u64::from(worker.live));
+    check("who wait for a slot", worker.waiting.len() as u64);
     check("slots not free", (worker.slots.len() - worker.free.len()) as u64);
     check("send buffers", worker.memory.sends.held() as u64);
     check("flights", worker.memory.flights.in_the_air() as u64);

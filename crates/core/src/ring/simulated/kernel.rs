@@ -275,9 +275,15 @@ impl Kernel {
         self.completed.push_back((completion, when));
     }
 
+    /// Whether one completion more would overflow the completion queue: then a multishot operation ends.
+    pub(super) fn has_full_queue(&self) -> bool {
+        self.completed.len() + 1 >= self.sizes.completion_queue
+    }
+
     /// Lets every operation in flight do what it can now, in any order; if `lazy`, some of them are left for later.
     pub(super) fn pass(&mut self, world: &mut World, memory: &Memory, lazy: bool) -> bool {
         let mut moved = false;
+        let mut burst = None;
         let mut at = 0;
         let turn = if self.running.is_empty() { 0 } else { world.random.below(self.running.len()) };
         self.running.rotate_left(turn);
@@ -288,6 +294,7 @@ impl Kernel {
             }
             let mut running = self.running.swap_remove(at);
             let step = running.step(world, self, memory);
+            let mut again = false;
             let now = world.now();
             match step {
                 Step::Nothing => {}
@@ -295,6 +302,12 @@ impl Kernel {
                 Step::More(outcome, buffer) => {
                     moved = true;
                     self.complete(running.completion(outcome, true, buffer), now);
+                    // An accept mostly goes on at once, until nobody waits any more.
+                    again = running.token.kind() == Some(Kind::Accept) && world.random.chance(900);
+                    if burst == Some(running.token) {
+                        world.faults.happened(Fault::AcceptBurst);
+                    }
+                    burst = again.then_some(running.token);
                 }
                 Step::Final(outcome, buffer) => {
                     moved = true;
@@ -309,7 +322,7 @@ impl Kernel {
             self.running.push(running);
             let last = self.running.len() - 1;
             self.running.swap(at, last);
-            at += 1;
+            at += usize::from(!again);
         }
         moved
     }

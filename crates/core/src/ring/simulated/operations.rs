@@ -33,6 +33,8 @@ pub(super) struct Running {
     pub(super) due: Duration,
     /// A cancellation has found it, and takes effect then.
     pub(super) cancelled_at: Option<Duration>,
+    /// Connections that an accept took after a cancellation had found it.
+    taken_late: u32,
     /// Bytes sent or received so far.
     progress: usize,
     /// A send is to stop short here.
@@ -44,6 +46,9 @@ pub(super) struct Running {
     /// Of a flight: where it was.
     flight: Option<*mut Flight>,
 }
+
+/// What an accept may still take once a cancellation has found it, but for the last one.
+const MOST_TAKEN_LATE: u32 = 2;
 
 /// What one attempt at an operation came to.
 pub(super) enum Step {
@@ -72,6 +77,7 @@ impl Running {
             thing: None,
             due: Duration::ZERO,
             cancelled_at: None,
+            taken_late: 0,
             progress: 0,
             stop_at: None,
             stalled: false,
@@ -176,7 +182,10 @@ impl Running {
             return failed(libc::EFAULT);
         }
         match self.submission {
-            Submission::Accept { direct, .. } => self.accept(world, direct),
+            Submission::Accept { direct, multishot, .. } => {
+                let ends = !multishot || kernel.has_full_queue() || self.taken_late >= MOST_TAKEN_LATE;
+                self.accept(world, direct, ends)
+            }
             Submission::Receive { budget, bundle, .. } => self.with_stream(world, |this, world, id| {
                 this.receive(world, id, kernel, memory, budget, bundle)
             }),
@@ -227,7 +236,7 @@ impl Running {
         }
     }
 
-    fn accept(&mut self, world: &mut World, direct: bool) -> Step {
+    fn accept(&mut self, world: &mut World, direct: bool, ends: bool) -> Step {
         let now = world.now();
         let thing = self.thing.expect("resolved when it started");
         let cancelled = self.is_cancelled(now);
@@ -261,13 +270,20 @@ impl Running {
         let Some(descriptor) = world.open(What::Socket(Some(stream)), direct) else {
             // The kernel takes the connection before it looks for a place in the table.
             world.faults.happened(Fault::TableFull);
+            if world.table_suffices {
+                world.violated("an accept that the table of direct descriptors has no place for".into());
+            }
             world.streams[stream].harmed = Some(Fault::TableFull);
             world.refuse(stream);
             return failed(libc::ENFILE);
         };
         world.streams[stream].accepted = true;
         let number = number_of(descriptor);
-        match world.strikes(Fault::AcceptEnded) {
+        self.taken_late += u32::from(self.cancelled_at.is_some());
+        if let Submission::Accept { multishot: false, .. } = self.submission {
+            world.faults.recovered(Recovery::AcceptedOneByOne);
+        }
+        match ends || world.strikes(Fault::AcceptEnded) {
             true => done(number),
             false => Step::More(Outcome::Count(number as u32), None),
         }

@@ -135,6 +135,8 @@ pub(crate) struct World {
     /// Accepts that failed for want of descriptors; and so many more are to fail in a row.
     pub(crate) accepts_refused: u64,
     pub(crate) accepts_to_refuse: u64,
+    /// The table is one that a worker would have: an accept must never find it full.
+    pub(crate) table_suffices: bool,
     last_freed: Option<Descriptor>,
     /// How long a peer may take nothing before it is given up.
     pub(crate) send_stall: Duration,
@@ -162,6 +164,7 @@ impl World {
             violations: Vec::new(),
             accepts_refused: 0,
             accepts_to_refuse: 0,
+            table_suffices: false,
             last_freed: None,
             send_stall: Duration::MAX,
             stats_at_once: false,

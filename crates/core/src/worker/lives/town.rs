@@ -123,7 +123,8 @@ pub(super) struct Town {
     /// Clients still to come when others are done.
     to_come: usize,
     pub(super) listeners: Vec<ThingId>,
-    backlog: usize,
+    /// How many wait in the queue of a listener.
+    pub(super) backlog: usize,
     pub(super) mailbox: Option<Arc<Mailbox>>,
     ledger: Ledger,
     ending: Ending,

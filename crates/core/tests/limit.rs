@@ -1,0 +1,103 @@
+//! The limit: a worker with as many connections as it may have loses nobody who comes.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use campanile_core::{Config, Server};
+
+use support::{LONG, client, counted, echo, nothing_held, round, tcp, until};
+
+/// Far more clients than connections, all of them there before the first is served.
+#[test]
+fn whoever_waits_at_the_limit_is_served() {
+    for direct_descriptors in [true, false] {
+        let config = Config { max_connections: 2, direct_descriptors, ..Config::default() };
+        let server = Server::new().listen("127.0.0.1:0").workers(1).config(config).serve(|| echo);
+        let server = server.expect("a free port of loopback");
+        let streams: Vec<_> = (0..20).map(|_| client(tcp(&server))).collect();
+        for (at, mut stream) in streams.into_iter().enumerate() {
+            assert_eq!(round(&mut stream, b"x").unwrap_or_else(|e| panic!("client {at}: {e}")), b"x");
+        }
+        nothing_held(&server);
+    }
+}
+
+/// Far from the limit one accept of each listener serves everybody; once it was near, it does so again.
+#[test]
+fn far_from_the_limit_an_accept_is_armed_once() {
+    let config = Config { max_connections: 60, backlog: 31, ..Config::default() };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).config(config).serve(|| echo);
+    let server = server.expect("a free port of loopback");
+    let clients = |n: u32| -> Vec<_> {
+        let welcome = |_| {
+            let mut stream = client(tcp(&server));
+            round(&mut stream, b"x").expect("an echo");
+            stream
+        };
+        (0..n).map(welcome).collect()
+    };
+    let few = clients(20);
+    assert_eq!(counted(&server).accepts_armed, 1);
+    // Places for a full queue of 32 are left up to 28 connections; then one accept each.
+    let more = clients(20);
+    assert_eq!(counted(&server).accepts_armed, 13);
+    drop((few, more));
+    nothing_held(&server);
+    drop(clients(20));
+    assert_eq!(counted(&server).accepts_armed, 14);
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A burst on two listeners, six times what there is place for, with queues short enough for multishot accepts: each
+/// client is served once, and there are never more connections than the limit.
+#[test]
+fn a_burst_on_two_listeners_stays_within_the_limit() {
+    const LIMIT: u32 = 50;
+    let path = std::env::temp_dir().join(format!("campanile-limit-{}", std::process::id()));
+    for backlog in [10, 4096] {
+        let config = Config { max_connections: LIMIT, backlog, ..Config::default() };
+        let server = Server::new().listen("127.0.0.1:0").listen(campanile_core::Address::unix(&path));
+        let server = server.workers(1).config(config).serve(|| echo).expect("a free port and path");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut most = 0;
+                while !over.load(Ordering::Relaxed) {
+                    most = most.max(counted(&server).connections);
+                }
+                most
+            });
+            let clients: Vec<_> = (0..300_u32)
+                .map(|number| {
+                    let (server, path) = (&server, &path);
+                    scope.spawn(move || {
+                        let mut stream: Box<dyn Stream> = if number % 2 == 0 {
+                            Box::new(client(tcp(server)))
+                        } else {
+                            let stream = UnixStream::connect(path).expect("the server listens");
+                            stream.set_read_timeout(Some(LONG)).expect("any time but zero");
+                            Box::new(stream)
+                        };
+                        let answer = round(&mut stream, &number.to_le_bytes()).expect("an echo");
+                        u32::from_le_bytes(answer.try_into().expect("four bytes"))
+                    })
+                })
+                .collect();
+            let served: BTreeSet<u32> =
+                clients.into_iter().map(|client| client.join().expect("a client that is served")).collect();
+            until("every connection is over", || counted(&server).connections == 0);
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(served.len(), 300);
+            let most = watch.join().expect("figures");
+            assert!(most <= u64::from(LIMIT), "{most} connections at a time");
+        });
+        assert_eq!(counted(&server).accepted, 300);
+        nothing_held(&server);
+    }
+}
