@@ -107,15 +107,46 @@ fn who_goes_away_gives_back_what_it_had() {
     }
     // A body that somebody keeps is charged for as long as it is kept, on whatever thread.
     let mut first = Client::connect(address);
-    first.send(post_chunked("/keep", &[b'k'; 5000], 1000, ""));
-    assert_eq!(first.reply().body, [b'k'; 5000]);
+    first.send(post_chunked("/keep", &[b'k'; 900], 100, ""));
+    assert_eq!(first.reply().body, [b'k'; 900]);
     let mut second = Client::connect(address);
-    second.send(post_chunked("/", &[b'y'; 2000], 100, ""));
-    second.wire.stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
-    assert!(second.try_reply(false).is_err(), "it waits");
-    second.wire.stream.set_read_timeout(Some(support::common::LONG)).expect("a socket");
+    let before = server.counters()[0].received;
+    let last = begun(&mut second, 500);
+    until("it goes beyond", || server.counters()[0].received >= before + 500);
+    let mut third = Client::connect(address);
+    third.send(post_chunked("/", &[b'y'; 300], 100, ""));
+    third.wire.stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
+    assert!(third.try_reply(false).is_err(), "it waits");
+    third.wire.stream.set_read_timeout(Some(support::common::LONG)).expect("a socket");
     seen.lock().expect("nobody panics").kept.clear();
-    assert_eq!(second.reply().body, [b'y'; 2000]);
+    assert_eq!(third.reply().body, [b'y'; 300]);
+    second.send(last);
+    assert_eq!(second.reply().body, [b'x'; 500]);
+}
+
+#[test]
+fn a_body_that_is_complete_holds_up_nobody() {
+    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+    // What is kept stands for an echo that its client never reads.
+    for n in 0..3 {
+        let mut client = Client::connect(address);
+        client.send(post_chunked("/keep", &[n; 5000], 1000, ""));
+        assert_eq!(client.reply().body, [n; 5000]);
+    }
+    // Nor does it hold up who waited for it when it was completed.
+    let mut first = Client::connect(address);
+    let before = server.counters()[0].received;
+    let request = post_chunked("/keep", &[b'f'; 5000], 1000, "");
+    first.send(&request[..request.len() - 1]);
+    until("it is read", || server.counters()[0].received >= before + 5000);
+    let mut second = Client::connect(address);
+    let before = server.counters()[0].received;
+    second.send(post_chunked("/", &[b's'; 2000], 100, ""));
+    until("it waits", || server.counters()[0].received >= before + 2000);
+    first.send(&request[request.len() - 1..]);
+    assert_eq!(first.reply().body, [b'f'; 5000]);
+    assert_eq!(second.reply().body, [b's'; 2000]);
+    assert_eq!(seen.lock().expect("nobody panics").kept.len(), 4);
 }
 
 #[test]

@@ -244,6 +244,10 @@ impl Serving {
 }
 
 impl Responder for Serving {
+    fn reads_body(&self) -> bool {
+        false
+    }
+
     fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
         let answer = match event {
             Event::Answer(ticket, answer) => Some((ticket, answer)),

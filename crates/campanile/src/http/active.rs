@@ -12,12 +12,14 @@ use super::outlet::{Outlet, hand_over};
 use super::response::{Begun, How, too_long};
 use super::service::write_error;
 use super::shared::Shared;
+use super::timers::Timers;
 
 pub(super) struct Active {
     responder: Box<dyn Responder>,
     pub(super) incoming: Incoming,
     answer: Answer,
     waits: Waits,
+    timers: Timers,
     /// The responder was not called yet.
     is_new: bool,
     /// The responder was told that the body is complete.
@@ -55,13 +57,14 @@ impl Active {
         incoming: Incoming,
         persists: bool,
         record: Option<Record>,
+        timers: Timers,
     ) -> Active {
         let answer = match begun {
             Some(Begun { encoder, status }) => Answer::Begun { encoder, status },
             None => Answer::Unbegun(facts),
         };
         let waits = Waits::default();
-        Active { responder, incoming, answer, waits, is_new: true, told_end: false, persists, record }
+        Active { responder, incoming, answer, waits, timers, is_new: true, told_end: false, persists, record }
     }
 
     /// The server is to stop: an answer that was not begun says that it is the last.
@@ -81,9 +84,11 @@ impl Active {
     ) -> Ended {
         // What the connection is told of input and room is looked up; all else is the responder's.
         let mut has_changed = true;
+        let is_own_time = self.timers.enter(matches!(event, Some(Event::Timer)), cx);
         let mut told = match event {
             _ if std::mem::take(&mut self.is_new) => Some(Event::Open),
             Some(Event::Open | Event::Input | Event::Room | Event::End) | None => None,
+            Some(Event::Timer) if !is_own_time => None,
             Some(event) => Some(event),
         };
         loop {
@@ -93,14 +98,24 @@ impl Active {
                 return Ended::Answered { keep_alive: encoder.keep_alive(), status: *status };
             }
             if told.is_none() && self.waits.body {
-                if !self.incoming.invite(&cx.input, &mut cx.output) {
+                let is_unbegun = matches!(self.answer, Answer::Unbegun(_));
+                if !self.incoming.invite(is_unbegun, &cx.input, &mut cx.output) {
+                    self.timers.leave(false, config.body_timeout, cx);
                     return Ended::NotYet(Flow::Room);
                 }
                 match self.incoming.advance(&mut cx.input) {
                     Ok(_) if self.incoming.is_too_long() => {
                         return self.fail(&too_long().closing(), cx, config, shared);
                     }
-                    Ok(is_new) => has_changed |= is_new,
+                    Ok(true) => {
+                        self.timers.clear_body();
+                        has_changed = true;
+                    }
+                    Ok(false) if self.timers.is_body_late(cx) => {
+                        let error = Error::new(408, "the body of the request took too long").closing();
+                        return self.fail(&error, cx, config, shared);
+                    }
+                    Ok(false) => {}
                     Err(error) => return self.fail(&error::of_body(error), cx, config, shared),
                 }
             }
@@ -109,8 +124,9 @@ impl Active {
             };
             let before = (cx.input.consumed(), cx.output.unsent());
             let (is_first, waited_for_room) = (matches!(event, Event::Open), self.waits.room);
-            let mut exchange =
-                Exchange { cx, incoming: &mut self.incoming, answer: &mut self.answer, config, shared };
+            let reads_body = self.responder.reads_body();
+            let (incoming, answer) = (&mut self.incoming, &mut self.answer);
+            let mut exchange = Exchange { cx, incoming, answer, reads_body, config, shared };
             let next = self.responder.respond(event, &mut exchange);
             has_changed = (cx.input.consumed(), cx.output.unsent()) != before;
             self.waits = match next {
@@ -169,6 +185,7 @@ impl Active {
             return self.fail(&Error::new(500, "internal server error"), cx, config, shared);
         }
         let body = reads;
+        self.timers.leave(body, config.body_timeout, cx);
         Ended::NotYet(match (body, room) {
             (true, true) => Flow::MoreOrRoom(self.incoming.at_least()),
             (true, false) => Flow::More(self.incoming.at_least()),

@@ -58,6 +58,11 @@ impl Incoming {
         self.at_least
     }
 
+    /// Whether the client waits for `100 Continue`, as far as is known.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.expects_continue
+    }
+
     /// Bytes of data still to come, if the head said so.
     pub(super) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining().map(|remaining| remaining + self.ready as u64)
@@ -70,15 +75,23 @@ impl Incoming {
         self.expects_continue || coming.is_some_and(|coming| coming > limit)
     }
 
-    /// Tells the client to send, if it waits for that (RFC 9110, section 10.1.1). Says whether there was room to.
-    pub(super) fn invite(&mut self, input: &Input<'_>, output: &mut Output<'_>) -> bool {
-        if self.expects_continue {
-            // It did not wait: no need to answer.
-            if input.is_empty() && write_continue(&mut crate::Reply::new(output)).is_err() {
+    /// Tells the client to send, if it waits for that and its answer was not begun: an interim answer comes before the
+    /// final one (RFC 9110, sections 10.1.1 and 15.2). Says whether there was room to.
+    pub(super) fn invite(&mut self, is_unbegun: bool, input: &Input<'_>, output: &mut Output<'_>) -> bool {
+        if !self.expects_continue {
+            return true;
+        }
+        // It did not wait: no need to answer.
+        if input.is_empty() {
+            // It may send the body all the same. Until it does nobody can say whether it will.
+            if !is_unbegun {
+                return true;
+            }
+            if write_continue(&mut crate::Reply::new(output)).is_err() {
                 return false;
             }
-            self.expects_continue = false;
         }
+        self.expects_continue = false;
         true
     }
 
@@ -141,6 +154,7 @@ pub(super) struct Rest {
 }
 
 /// How far the discarding of a body is.
+#[derive(Clone, Copy)]
 pub(super) enum Discarded {
     Whole,
     /// It is longer than anybody discards.

@@ -30,13 +30,21 @@ pub(super) struct Account {
     name: u64,
     bytes: Vec<u8>,
     charged: usize,
+    /// It is in the queue.
+    is_waiting: bool,
 }
 
 impl Budget {
     pub(super) fn open(self: &Arc<Budget>) -> Account {
         let mut books = self.books();
         books.names += 1;
-        Account { budget: Arc::clone(self), name: books.names, bytes: Vec::new(), charged: 0 }
+        Account {
+            budget: Arc::clone(self),
+            name: books.names,
+            bytes: Vec::new(),
+            charged: 0,
+            is_waiting: false,
+        }
     }
 
     /// Bytes that are charged now.
@@ -75,12 +83,19 @@ impl Books {
         true
     }
 
-    /// Somebody left: what it had is free, and the next may have it.
-    fn leave(&mut self, name: u64, charged: usize) {
-        self.charged -= charged;
+    /// Somebody is complete or has left: it takes no more, and the next may go beyond the limit.
+    fn release(&mut self, name: u64) {
         self.privileged = self.privileged.filter(|&privileged| privileged != name);
-        self.waiting.retain(|(waiting, _)| *waiting != name);
         self.wake_next();
+    }
+
+    /// Somebody left: what it had is free, and the next may have it.
+    fn leave(&mut self, name: u64, charged: usize, is_waiting: bool) {
+        self.charged -= charged;
+        if is_waiting && let Ok(place) = self.waiting.binary_search_by_key(&name, |(waiting, _)| *waiting) {
+            self.waiting.remove(place);
+        }
+        self.release(name);
     }
 
     fn wake_next(&self) {
@@ -109,7 +124,8 @@ impl Account {
             // Doubled, so that a long body is not moved for each of its pieces.
             let capacity = needed.max((2 * self.charged).min(longest));
             let amount = capacity - self.charged;
-            if !self.budget.books().charge(self.name, amount, limit, waker) {
+            self.is_waiting = !self.budget.books().charge(self.name, amount, limit, waker);
+            if self.is_waiting {
                 return false;
             }
             self.charged = capacity;
@@ -119,8 +135,10 @@ impl Account {
         true
     }
 
-    /// The bytes, charged until their last clone is dropped.
+    /// The bytes, which are complete; charged until their last clone is dropped. They keep nobody from being completed,
+    /// or a client that does not read what is made of them would stop all others.
     pub(super) fn into_bytes(self) -> Bytes {
+        self.budget.books().release(self.name);
         Bytes::from_owner(self)
     }
 }
@@ -134,7 +152,7 @@ impl AsRef<[u8]> for Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.bytes = Vec::new();
-        self.budget.books().leave(self.name, self.charged);
+        self.budget.books().leave(self.name, self.charged, self.is_waiting);
     }
 }
 

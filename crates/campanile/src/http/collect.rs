@@ -53,12 +53,7 @@ where
     fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
         let now = exchange.control().now();
         if matches!(event, Event::Timer) && exchange.control().timer().is_none() {
-            return Err(match self.patience {
-                Some(at) if at <= now => {
-                    Error::new(503, "too many bodies at once, try again").retry_after(1).closing()
-                }
-                _ => Error::new(408, "the body of the request took too long").closing(),
-            });
+            return Err(Error::new(503, "too many bodies at once, try again").retry_after(1).closing());
         }
         exchange.incoming.limit(self.limit as u64);
         let ready = exchange.body().len();
@@ -77,12 +72,10 @@ where
             return Ok(Next::Wait);
         }
         self.patience = None;
+        exchange.control().clear_timer();
         if !exchange.is_complete() {
-            let idle = exchange.config.idle_timeout;
-            exchange.control().set_timer_in(idle);
             return Ok(Next::Body);
         }
-        exchange.control().clear_timer();
         let body = self.account.take().map_or_else(Bytes::new, Account::into_bytes);
         self.answer(body, exchange)
     }

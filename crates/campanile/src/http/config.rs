@@ -22,12 +22,16 @@ pub struct Config {
     /// How long a head may take from its first byte to its last, or from the opening of the connection for the first:
     /// 408 beyond (RFC 9110, section 15.5.9). Bytes that trickle in do not extend it. 10 s by default.
     pub header_timeout: Duration,
-    /// How long a connection may be idle between two requests before it is closed, how long the next piece of a body
-    /// that is [collected](super::Response::collect) may take (408 beyond), and all of one that nobody wants. 75 s by
-    /// default.
+    /// How long a connection may be idle between two requests before it is closed, and how long all of a body that
+    /// nobody wants may take. 75 s by default.
     pub idle_timeout: Duration,
+    /// How long a body that is waited for may make no progress at all: 408 beyond (RFC 9110, section 15.5.9), or the
+    /// answer is cut if it was begun. It does not run while an answer is on its way to the client, and there is no least
+    /// rate: a client that sends a byte now and then goes on for as long as its body is long. 30 s by default.
+    pub body_timeout: Duration,
     /// Bytes of bodies that [`Response::collect`](super::Response::collect) holds at a time, over all connections of a
-    /// worker. One body may go beyond it, so that there is always one that can be completed. 64 MiB by default.
+    /// worker. One body at a time may go beyond it, so that there is always one that can be completed. What is complete
+    /// stays charged until its last clone is dropped or sent, but holds up nobody. 64 MiB by default.
     pub body_memory: usize,
     /// How long a body waits for its share of that before it is answered 503. 10 s by default.
     pub body_wait: Duration,
@@ -48,6 +52,7 @@ impl Default for Config {
             limits: Limits::default(),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
             body_memory: 64 * 1024 * 1024,
             body_wait: Duration::from_secs(10),
             discard_limit: 256 * 1024,

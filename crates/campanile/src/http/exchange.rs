@@ -31,6 +31,12 @@ pub trait Responder {
     /// # Errors
     /// An error is answered if the response was not begun. If it was, the client is shown that it is incomplete.
     fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error>;
+
+    /// Whether the body of the request may be read once the answer is begun. If not, and it leaves more than
+    /// [`Config::discard_limit`](super::Config) unread, the answer says that it is the last of its connection.
+    fn reads_body(&self) -> bool {
+        true
+    }
 }
 
 /// What a responder waits for.
@@ -81,6 +87,8 @@ pub struct Exchange<'a, 'o> {
     pub(super) cx: &'a mut Context<'o>,
     pub(super) incoming: &'a mut Incoming,
     pub(super) answer: &'a mut Answer,
+    /// The responder may go on to read the body when the answer is begun.
+    pub(super) reads_body: bool,
     pub(super) config: &'a Config,
     pub(super) shared: &'a Shared,
 }
@@ -326,6 +334,7 @@ impl<'o> Exchange<'_, 'o> {
             facts,
             body: BodyLength::Empty,
             leaves_too_much,
+            begins_last: if self.reads_body { self.incoming.is_withheld() } else { leaves_too_much },
             standing: self.shared.standing(wall),
         };
         let written = write(response).and_then(|written| {

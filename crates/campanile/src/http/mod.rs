@@ -31,6 +31,7 @@ mod response;
 mod router;
 mod service;
 mod shared;
+mod timers;
 
 pub use crate::files::Files;
 pub use campanile_protocol::http1::{

@@ -29,6 +29,8 @@ pub struct Response<'r, 'o> {
     pub(super) body: BodyLength,
     /// An answer that is whole now is the last, since it leaves too much of the body unread.
     pub(super) leaves_too_much: bool,
+    /// An answer that is begun now is the last, for the same reason.
+    pub(super) begins_last: bool,
     pub(super) standing: Standing,
 }
 
@@ -41,6 +43,7 @@ pub struct Head<'r, 'o> {
     behind: &'r mut Option<Bytes>,
     status: u16,
     leaves_too_much: bool,
+    begins_last: bool,
 }
 
 /// Proof that a request was answered, or that somebody is about to.
@@ -66,12 +69,12 @@ impl<'r, 'o> Response<'r, 'o> {
     #[inline]
     #[must_use]
     pub fn status(self, status: u16) -> Head<'r, 'o> {
-        let Response { outlet, behind, facts, standing, leaves_too_much, .. } = self;
+        let Response { outlet, behind, facts, standing, leaves_too_much, begins_last, .. } = self;
         let writer = ResponseWriter::begin(outlet, facts, status).and_then(|mut writer| {
             writer.block(&standing)?;
             Ok(writer)
         });
-        Head { writer, behind, status, leaves_too_much }
+        Head { writer, behind, status, leaves_too_much, begins_last }
     }
 
     /// Answers with a text, as `text/plain` in UTF-8.
@@ -238,7 +241,7 @@ impl<'r, 'o> Head<'r, 'o> {
     /// # Errors
     /// The first mistake that was made.
     pub fn bytes(self, body: Bytes) -> Result<Answered, Error> {
-        let Head { writer, behind, status, leaves_too_much } = self;
+        let Head { writer, behind, status, leaves_too_much, .. } = self;
         let mut writer = writer?;
         if leaves_too_much {
             writer.close();
@@ -294,7 +297,7 @@ impl<'r, 'o> Head<'r, 'o> {
     /// # Errors
     /// The first mistake that was made.
     pub fn begin_sized(self, length: u64) -> Result<Begun, Error> {
-        Ok(Begun { encoder: self.writer?.length(length)?, status: self.status })
+        self.begin(|writer| writer.length(length))
     }
 
     /// Ends the head; a body of any length follows.
@@ -302,7 +305,18 @@ impl<'r, 'o> Head<'r, 'o> {
     /// # Errors
     /// The first mistake that was made.
     pub fn begin_stream(self) -> Result<Begun, Error> {
-        Ok(Begun { encoder: self.writer?.stream()?, status: self.status })
+        self.begin(ResponseWriter::stream)
+    }
+
+    fn begin(
+        self,
+        end: impl FnOnce(ResponseWriter<'r, Outlet<'r, 'o>>) -> Result<BodyEncoder, WriteError>,
+    ) -> Result<Begun, Error> {
+        let mut writer = self.writer?;
+        if self.begins_last {
+            writer.close();
+        }
+        Ok(Begun { encoder: end(writer)?, status: self.status })
     }
 
     #[inline]

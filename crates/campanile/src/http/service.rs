@@ -30,6 +30,7 @@ use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
 use super::shared::{Shared, Standing};
+use super::timers::Timers;
 
 /// A service that answers each request by `handle`.
 ///
@@ -75,7 +76,7 @@ pub fn serve<H: Handler + 'static>(
     let config = Arc::new(config);
     server.serve_with(
         move |_| Rc::new(make()),
-        move |handler, _| Http { config: Arc::clone(&config), ..Http::new(Rc::clone(handler)) },
+        move |handler, _| Http::new(Rc::clone(handler)).config(Arc::clone(&config)),
     )
 }
 
@@ -208,7 +209,9 @@ impl<H: Handler> Http<H> {
                         if cx.timer() == timer {
                             cx.clear_timer();
                         }
-                        let active = Active::new(responder, begun, facts, incoming?, persists, record);
+                        let timers = Timers::new(cx.timer());
+                        let active =
+                            Active::new(responder, begun, facts, incoming?, persists, record, timers);
                         self.stage = Stage::Exchanging(Box::new(active));
                         None
                     }
@@ -366,12 +369,21 @@ impl First<'_> {
         };
         let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
         let leaves_too_much = leaves_too_much || is_withheld;
+        let begins_last = leaves_too_much;
         let standing = self.shared.standing(control.wall());
         let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(output, &mut spilled);
         let (outlet, behind_it, body) = (&mut outlet, &mut behind, head.body());
-        let response =
-            Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, standing };
+        let response = Response {
+            outlet,
+            behind: behind_it,
+            control,
+            facts,
+            body,
+            leaves_too_much,
+            begins_last,
+            standing,
+        };
         // No TLS was spoken here, so nobody can vouch for it (RFC 9110, section 7.4).
         let answered = if head.target().is_https() {
             Err(Error::new(421, "this is not a connection for https"))
@@ -402,7 +414,9 @@ pub(super) fn write_error<'o>(
     let (mut spilled, mut behind) = (Vec::new(), None);
     let mut outlet = Outlet::new(output, &mut spilled);
     let (outlet, behind_it, body) = (&mut outlet, &mut behind, BodyLength::Empty);
-    let response = Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, standing };
+    let begins_last = leaves_too_much;
+    let response =
+        Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, begins_last, standing };
     let answered = response.error(error);
     match answered {
         Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,
