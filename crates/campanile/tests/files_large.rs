@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ fn readers_that_stop_hold_nothing_and_miss_nothing() {
         began.elapsed()
     };
     // As many as use up all buffers for files: from now on they are there.
-    drop(stalls(40));
+    drop(stalls(READERS));
     until("they are gone", || server.counters()[0].connections == 0);
     let alone = (0..3).map(|_| reading_time()).min().expect("three of them");
     let before = process::resident_kib(std::process::id(), "RssAnon");
@@ -118,6 +119,46 @@ fn readers_that_stop_hold_nothing_and_miss_nothing() {
     for reader in &mut readers {
         assert_eq!(reader.ask("OPTIONS", "*", &[]).status, 204);
     }
+}
+
+#[test]
+fn slow_readers_slow_nobody_else() {
+    const READERS: usize = 300;
+    let site = Site::new();
+    site.write("a", keyed_bytes(1, LEN));
+    (0..10).for_each(|number| drop(site.write(&format!("{number}"), "short")));
+    // Less than the kernel gives them, so that they are full soon: what counts is what comes after.
+    let config = Config { socket_send_buffer: Some(256 * 1024), ..Config::default() };
+    let (server, address) = mount_with(config, "/", site.files());
+    let mut readers: Vec<_> = (0..READERS).map(|_| asks(address, "/a")).collect();
+    readers.iter().for_each(|reader| reader.reader.get_ref().set_nonblocking(true).expect("a socket"));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // Whoever has nothing to read is asked again.
+                readers.iter_mut().for_each(|reader| drop(reader.reader.read(&mut [0; 500])));
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        for number in 0..10 {
+            let began = Instant::now();
+            let mut browser = Browser::connect(address);
+            assert_eq!(browser.ask("GET", &format!("/{number}"), &[]).body, b"short");
+            let short = began.elapsed();
+            browser.send(request("GET", "/a", &[]));
+            browser.head().expect("a head");
+            reads(&mut browser, 1, LEN);
+            let long = began.elapsed() - short;
+            println!("among {READERS} slow readers: {short:?} for a short file, {long:?} for a long one");
+            if short > Duration::from_secs(1) || long > Duration::from_secs(2) {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("{short:?} for a short file, {long:?} for a long one");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    until("slow readers were slow", || returned(&server) > 0);
 }
 
 #[test]
