@@ -249,6 +249,44 @@ fn layers_and_the_smallest_memory_change_no_byte() {
 }
 
 #[test]
+fn parts_of_a_file_in_memory_are_not_copied() {
+    if role().is_none() {
+        succeeds(alone("parts_of_a_file_in_memory_are_not_copied", "server"));
+        return;
+    }
+    let site = Site::new();
+    site.write("a", keyed_bytes(1, 64 * 1024));
+    let (server, address) = mount_with(Config::default(), "/", site.files());
+    let ask = request("GET", "/a", &["Range: bytes=0-30000,30002-65535"]);
+    let mut browser = Browser::connect(address);
+    let written = Instant::now();
+    until("it was left alone for long enough to be kept", || written.elapsed() > Duration::from_millis(1500));
+    assert_eq!(browser.get("/a", &[]).status, 200);
+    let before = process::resident_kib(std::process::id(), "RssAnon");
+    let mut readers: Vec<_> = (0..20).map(|_| asks(address, "/a")).collect();
+    readers.iter_mut().for_each(|reader| reader.send(ask.repeat(99)));
+    // All of them are full when nothing changes any more.
+    let (mut last, mut still) = (unsent(&server), Instant::now());
+    until("nobody is sent any more", || {
+        let now = unsent(&server);
+        if now != last || now == 0 {
+            (last, still) = (now, Instant::now());
+        }
+        still.elapsed() > Duration::from_millis(300)
+    });
+    let growth = process::resident_kib(std::process::id(), "RssAnon").saturating_sub(before);
+    assert!(growth < 6 * 1024, "{growth} KiB");
+    for reader in &mut readers {
+        assert_eq!(reader.answer(false).body.len(), 64 * 1024);
+        for _ in 0..99 {
+            let parts = reader.answer(false).parts();
+            assert_eq!(keyed::differs(1, 0, &parts[0].1), None);
+            assert_eq!(keyed::differs(1, 30_002, &parts[1].1), None);
+        }
+    }
+}
+
+#[test]
 fn a_file_longer_than_memory_takes_little_of_it() {
     if role().is_none() {
         let done = succeeds(alone("a_file_longer_than_memory_takes_little_of_it", "server"));
