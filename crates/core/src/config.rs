@@ -54,8 +54,8 @@ pub struct Config {
     /// Buffers for reading files. 32 by default. Half of them are cut into 16 parts each, for reads that are no longer
     /// than such a part; reads wait when all buffers of their length are in use.
     pub file_buffers: u32,
-    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default, and so 16 KiB in a
-    /// part of one.
+    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default, so
+    /// that a part of one is 16 KiB.
     pub file_buffer_len: u32,
 
     /// Bytes read and discarded from a peer that goes on sending after the service finished. 64 MiB by default.

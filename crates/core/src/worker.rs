@@ -105,13 +105,6 @@ struct Slot {
     connection: Option<Connection>,
 }
 
-impl Slot {
-    /// Whether the connection of this name is in it.
-    fn is(&self, name: Handle) -> bool {
-        self.generation == name.generation && self.connection.is_some()
-    }
-}
-
 struct Parts<'a> {
     slots: &'a mut [Slot],
     buffers: &'a BufferRing,

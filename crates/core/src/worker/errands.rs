@@ -90,7 +90,8 @@ impl<R: Ring> Worker<R> {
     fn run_reads(&mut self) {
         for is_short in [true, false] {
             while let Some(read) = self.errands.waiting(is_short).pop_front() {
-                if !self.slots[read.asker.slot as usize].is(read.asker) {
+                let slot = &self.slots[read.asker.slot as usize];
+                if slot.generation != read.asker.generation || slot.connection.is_none() {
                     continue;
                 }
                 let Some(into) = self.take_buffer(is_short) else {
