@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ fn readers_that_stop_hold_nothing_and_miss_nothing() {
         began.elapsed()
     };
     // As many as use up all buffers for files: from now on they are there.
-    drop(stalls(40));
+    drop(stalls(READERS));
     until("they are gone", || server.counters()[0].connections == 0);
     let alone = (0..3).map(|_| reading_time()).min().expect("three of them");
     let before = process::resident_kib(std::process::id(), "RssAnon");
@@ -118,6 +119,46 @@ fn readers_that_stop_hold_nothing_and_miss_nothing() {
     for reader in &mut readers {
         assert_eq!(reader.ask("OPTIONS", "*", &[]).status, 204);
     }
+}
+
+#[test]
+fn slow_readers_slow_nobody_else() {
+    const READERS: usize = 300;
+    let site = Site::new();
+    site.write("a", keyed_bytes(1, LEN));
+    (0..10).for_each(|number| drop(site.write(&format!("{number}"), "short")));
+    // Less than the kernel gives them, so that they are full soon: what counts is what comes after.
+    let config = Config { socket_send_buffer: Some(256 * 1024), ..Config::default() };
+    let (server, address) = mount_with(config, "/", site.files());
+    let mut readers: Vec<_> = (0..READERS).map(|_| asks(address, "/a")).collect();
+    readers.iter().for_each(|reader| reader.reader.get_ref().set_nonblocking(true).expect("a socket"));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // Whoever has nothing to read is asked again.
+                readers.iter_mut().for_each(|reader| drop(reader.reader.read(&mut [0; 500])));
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        for number in 0..10 {
+            let began = Instant::now();
+            let mut browser = Browser::connect(address);
+            assert_eq!(browser.ask("GET", &format!("/{number}"), &[]).body, b"short");
+            let short = began.elapsed();
+            browser.send(request("GET", "/a", &[]));
+            browser.head().expect("a head");
+            reads(&mut browser, 1, LEN);
+            let long = began.elapsed() - short;
+            println!("among {READERS} slow readers: {short:?} for a short file, {long:?} for a long one");
+            if short > Duration::from_secs(1) || long > Duration::from_secs(2) {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("{short:?} for a short file, {long:?} for a long one");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    until("slow readers were slow", || returned(&server) > 0);
 }
 
 #[test]
@@ -203,6 +244,44 @@ fn layers_and_the_smallest_memory_change_no_byte() {
                 parts[0].1 == bytes[1..=50_000] && parts[1].1 == bytes[60_000..=699_998],
                 "{depth}, {turn}"
             );
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_file_in_memory_are_not_copied() {
+    if role().is_none() {
+        succeeds(alone("parts_of_a_file_in_memory_are_not_copied", "server"));
+        return;
+    }
+    let site = Site::new();
+    site.write("a", keyed_bytes(1, 64 * 1024));
+    let (server, address) = mount_with(Config::default(), "/", site.files());
+    let ask = request("GET", "/a", &["Range: bytes=0-30000,30002-65535"]);
+    let mut browser = Browser::connect(address);
+    let written = Instant::now();
+    until("it was left alone for long enough to be kept", || written.elapsed() > Duration::from_millis(1500));
+    assert_eq!(browser.get("/a", &[]).status, 200);
+    let before = process::resident_kib(std::process::id(), "RssAnon");
+    let mut readers: Vec<_> = (0..20).map(|_| asks(address, "/a")).collect();
+    readers.iter_mut().for_each(|reader| reader.send(ask.repeat(99)));
+    // All of them are full when nothing changes any more.
+    let (mut last, mut still) = (unsent(&server), Instant::now());
+    until("nobody is sent any more", || {
+        let now = unsent(&server);
+        if now != last || now == 0 {
+            (last, still) = (now, Instant::now());
+        }
+        still.elapsed() > Duration::from_millis(300)
+    });
+    let growth = process::resident_kib(std::process::id(), "RssAnon").saturating_sub(before);
+    assert!(growth < 6 * 1024, "{growth} KiB");
+    for reader in &mut readers {
+        assert_eq!(reader.answer(false).body.len(), 64 * 1024);
+        for _ in 0..99 {
+            let parts = reader.answer(false).parts();
+            assert_eq!(keyed::differs(1, 0, &parts[0].1), None);
+            assert_eq!(keyed::differs(1, 30_002, &parts[1].1), None);
         }
     }
 }

@@ -53,9 +53,11 @@ pub struct Config {
     /// 1 MiB by default.
     pub held_limit: usize,
 
-    /// Buffers for reading files. 32 by default; reads wait when all are in use.
+    /// Buffers for reading files. 32 by default. Half of them are cut into 16 parts each, for reads that are no longer
+    /// than such a part; reads wait when all buffers of their length are in use.
     pub file_buffers: u32,
-    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default.
+    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default, so
+    /// that a part of one is 16 KiB.
     pub file_buffer_len: u32,
 
     /// Bytes read and discarded from a peer that goes on sending after the service finished. 64 MiB by default.
@@ -65,7 +67,8 @@ pub struct Config {
     /// How long a peer may take nothing of what is sent before its connection is closed. 60 s by default.
     pub send_stall: Duration,
     /// How long a send may take before what is [lent](crate::Output::lend) and not sent is given back, and so the
-    /// longest that a slow peer holds a file buffer. More than nothing; 500 ms by default.
+    /// longest that a slow peer holds a file buffer. While reads wait for one it is a hundredth of that, but at least a
+    /// millisecond. More than nothing; 500 ms by default.
     pub lend_time: Duration,
     /// How long a stopping server waits for its connections to finish before it closes them. 10 s by default.
     pub drain_time: Duration,

@@ -35,6 +35,7 @@ mod handler;
 mod listing;
 mod media;
 mod multipart;
+mod parts;
 mod path;
 mod plan;
 mod range;

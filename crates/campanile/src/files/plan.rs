@@ -11,8 +11,12 @@ use super::date::Date;
 use super::found::Found;
 use super::handler::Settings;
 use super::multipart::Multipart;
+use super::parts::Parts;
 use super::range::{ByteRange, DEFAULT_MAX_RANGES, Selection, select, unsatisfied_range};
 use super::validators::Validators;
+
+/// Bodies up to this length are copied behind their head.
+const COPIED: usize = 4096;
 
 /// Decided by the request's conditions and ranges.
 pub(super) struct Plan {
@@ -62,27 +66,28 @@ impl Plan {
 
     /// The whole answer, of a file that is in memory or has no part in it.
     pub(super) fn answer(
-        &self,
+        self,
         found: &Found,
         settings: &Settings,
         response: Response<'_, '_>,
     ) -> Result<Answered, Error> {
-        let head = self.head(found, settings, response);
-        let all = found.bytes.clone().unwrap_or_default();
-        let part = |range: &ByteRange| range.first as usize..range.last as usize + 1;
-        match &self.what {
-            What::NotModified | What::PreconditionFailed | What::Unsatisfiable => head.empty(),
-            What::Whole => head.bytes(all),
-            What::One(range) => head.bytes(all.slice(part(range))),
-            What::Many(multipart) => {
-                let mut body = Vec::new();
-                for (i, range) in multipart.ranges().iter().enumerate() {
-                    multipart.write_head(i, &mut body)?;
-                    body.extend_from_slice(&all[part(range)]);
-                }
-                multipart.write_end(&mut body)?;
-                head.bytes(body.into())
+        let all = found.bytes.as_ref();
+        let range = match self.what {
+            What::Many(_) => {
+                let begun = self.begin(found, settings, response)?;
+                let What::Many(multipart) = self.what else { unreachable!("looked at just now") };
+                return Ok(begun.then(Parts::new(multipart, all.cloned().unwrap_or_default())));
             }
+            What::NotModified | What::PreconditionFailed | What::Unsatisfiable => None,
+            What::Whole => Some(0..found.stat.len as usize),
+            What::One(range) => Some(range.first as usize..range.last as usize + 1),
+        };
+        let head = self.head(found, settings, response);
+        match (range, all) {
+            // Copied anyway, so that it need not be counted who has it.
+            (Some(range), Some(all)) if range.len() <= COPIED => head.body(&all[range]),
+            (Some(range), Some(all)) => head.bytes(all.slice(range)),
+            _ => head.empty(),
         }
     }
 

@@ -8,10 +8,16 @@ use super::found::has_same_bytes;
 use super::multipart::Multipart;
 use super::range::ByteRange;
 
-/// Bytes that are asked for at a time; the worker's file buffers can make it less.
-const PIECE: u64 = 256 * 1024;
+/// Bytes that are asked for at a time, at most and at first; the worker's file buffers can make it less.
+const LONGEST: u64 = 256 * 1024;
+const SHORTEST: u64 = 16 * 1024;
 
-/// Reads one piece while the one before it is sent. Both are lent: a client that stops reading holds none of them.
+/// A piece is as long as this part of what the client took without a pause.
+const SHARE: u64 = 8;
+
+/// Reads one piece while the one before it is sent, if the client takes the longest. Both are lent: a client that stops
+/// reading holds none of them. One that reads slowly is sent short pieces, so that it holds little even while they are
+/// lent, and waits for the buffers of its like.
 #[derive(Debug)]
 pub(super) struct Sending {
     file: File,
@@ -25,6 +31,8 @@ pub(super) struct Sending {
     /// What is to be read next, and where the part ends.
     at: u64,
     end: u64,
+    /// Bytes lent since some came back.
+    flowing: u64,
     /// The read in flight, and where it began.
     reading: Option<(Ticket, u64)>,
 }
@@ -32,14 +40,24 @@ pub(super) struct Sending {
 impl Sending {
     /// One part of a file.
     pub(super) fn part((file, stat): (File, FileStat), at: u64, end: u64) -> Sending {
-        Sending { file, stat, parts: Vec::new(), multipart: None, begun: 0, at, end, reading: None }
+        Sending {
+            file,
+            stat,
+            parts: Vec::new(),
+            multipart: None,
+            begun: 0,
+            at,
+            end,
+            flowing: 0,
+            reading: None,
+        }
     }
 
     /// Several parts, with heads between them.
     pub(super) fn parts((file, stat): (File, FileStat), multipart: Multipart) -> Sending {
         let parts = multipart.ranges().iter().rev().copied().collect();
         let multipart = Some(multipart);
-        Sending { file, stat, parts, multipart, begun: 0, at: 0, end: 0, reading: None }
+        Sending { file, stat, parts, multipart, begun: 0, at: 0, end: 0, flowing: 0, reading: None }
     }
 
     /// Does what can be done now.
@@ -49,7 +67,11 @@ impl Sending {
         exchange: &mut Exchange<'_, '_>,
     ) -> Result<Next, Error> {
         // What came back is missing from the answer: it is read again.
-        self.at -= exchange.take_returned();
+        let returned = exchange.take_returned();
+        self.at -= returned;
+        if returned > 0 {
+            self.flowing = 0;
+        }
         if let Some((ticket, Answer::Read(bytes))) = answer
             && let Some((_, at)) = self.reading.take_if(|(asked, _)| *asked == ticket)
             && at == self.at
@@ -64,6 +86,7 @@ impl Sending {
             let len = bytes.len() as u64;
             if exchange.lend(bytes)? {
                 self.at += len;
+                self.flowing += len;
             }
             // Else the client stopped reading, and the bytes are read again when it goes on.
         }
@@ -71,9 +94,11 @@ impl Sending {
         if self.at == self.end && exchange.held() == 0 && !self.begin_part(exchange)? {
             return Ok(Next::Done);
         }
-        let takes_more = exchange.can_lend() && exchange.held() <= PIECE as usize;
+        let piece = (self.flowing / SHARE).clamp(SHORTEST, LONGEST);
+        let ahead = if piece < LONGEST { 0 } else { LONGEST };
+        let takes_more = exchange.can_lend() && exchange.held() as u64 <= ahead;
         if takes_more && self.at < self.end && self.reading.is_none() {
-            let len = PIECE.min(self.end - self.at) as usize;
+            let len = piece.min(self.end - self.at) as usize;
             let ticket = exchange.control().read_file(&self.file, self.at, len);
             self.reading = Some((ticket, self.at));
         }

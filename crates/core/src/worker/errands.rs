@@ -1,6 +1,8 @@
 //! Errands: doing what services asked for, and taking the answers to them.
 
+use std::collections::VecDeque;
 use std::os::fd::IntoRawFd;
+use std::time::Duration;
 
 use socket2::{Protocol, Socket, Type};
 
@@ -15,17 +17,33 @@ use crate::output::Output;
 use crate::ring::Ring;
 use crate::send_pool::BufferIndex;
 use crate::service::{Flow, Service};
+use crate::time::Time;
 use crate::token::{Generation, Kind, Token};
 
 use super::{Factory, State, Worker};
+
+/// By how much loans are shorter while reads wait.
+const HASTE: u32 = 100;
 
 /// Errands that the kernel runs.
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     running: Vec<Place>,
     free: Vec<u32>,
-    /// Reads that wait for a buffer.
-    waiting: std::collections::VecDeque<(Handle, Ticket, Request)>,
+    /// Reads that wait for a buffer: long ones, and short ones that a small buffer holds.
+    long: VecDeque<Read>,
+    short: VecDeque<Read>,
+    /// Reads waited not long ago: until then loans are kept short.
+    hasty_until: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Read {
+    asker: Handle,
+    ticket: Ticket,
+    file: File,
+    offset: u64,
+    len: usize,
 }
 
 #[derive(Debug, Default)]
@@ -49,18 +67,82 @@ enum What {
     Read { buffer: BufferIndex, _file: File },
 }
 
+impl Errands {
+    fn waiting(&mut self, is_short: bool) -> &mut VecDeque<Read> {
+        if is_short { &mut self.short } else { &mut self.long }
+    }
+}
+
 impl<R: Ring> Worker<R> {
     /// Does what services asked for in this turn.
     pub(super) fn run_errands(&mut self) {
+        self.run_reads();
         self.close_files();
-        for _ in 0..self.errands.waiting.len() {
-            let Some((asker, ticket, request)) = self.errands.waiting.pop_front() else { break };
-            self.run_errand(asker, ticket, request);
-        }
         // What is asked for meanwhile is for the next turn: a service may ask again whenever it is answered.
         for _ in 0..self.desk.requests.len() {
             let Some((asker, ticket, request)) = self.desk.requests.pop_front() else { break };
             self.run_errand(asker, ticket, request);
+        }
+        self.hasten_loans();
+    }
+
+    /// Begins the reads that waited, as far as there are buffers now. Those of connections that are gone are dropped.
+    fn run_reads(&mut self) {
+        for is_short in [true, false] {
+            while let Some(read) = self.errands.waiting(is_short).pop_front() {
+                let slot = &self.slots[read.asker.slot as usize];
+                if slot.generation != read.asker.generation || slot.connection.is_none() {
+                    continue;
+                }
+                let Some(into) = self.take_buffer(is_short) else {
+                    self.errands.waiting(is_short).push_front(read);
+                    break;
+                };
+                self.begin_read(read, into);
+            }
+        }
+    }
+
+    fn read(&mut self, read: Read) {
+        let is_short = self.memory.files.is_short(read.len);
+        let is_first = self.errands.waiting(is_short).is_empty();
+        match is_first.then(|| self.take_buffer(is_short)).flatten() {
+            Some(into) => self.begin_read(read, into),
+            None => self.errands.waiting(is_short).push_back(read),
+        }
+    }
+
+    /// A buffer for a read. A long one takes a small buffer if nothing else wants it, and is answered with less.
+    fn take_buffer(&mut self, is_short: bool) -> Option<BufferIndex> {
+        let files = &mut self.memory.files;
+        if is_short {
+            return files.take_small();
+        }
+        files.take_long().or_else(|| self.errands.short.is_empty().then(|| files.take_small())?)
+    }
+
+    fn begin_read(&mut self, read: Read, into: BufferIndex) {
+        let Read { asker, ticket, file, offset, len } = read;
+        let len = len.min(self.memory.files.len_of(into) as usize) as u32;
+        let submission = Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset };
+        self.begin(Errand { asker, ticket, what: What::Read { buffer: into, _file: file } }, submission);
+    }
+
+    /// While reads wait, what is lent is due back sooner: who takes it at all takes some of it by then.
+    fn hasten_loans(&mut self) {
+        let (now, lend_time) = (self.desk.now, self.config.lend_time);
+        if self.errands.short.is_empty() && self.errands.long.is_empty() {
+            if self.errands.hasty_until.take_if(|until| *until <= now).is_some() {
+                self.limits.lend_time = lend_time;
+            }
+            return;
+        }
+        // For a while, so that this looks at all connections only now and then.
+        if self.errands.hasty_until.replace(now + lend_time).is_none() {
+            self.limits.lend_time = lend_time.min(Duration::from_millis(1).max(lend_time / HASTE));
+            for slot in 0..self.slots.len() as u32 {
+                self.follow_up(Handle { slot, generation: self.slots[slot as usize].generation });
+            }
         }
     }
 
@@ -77,8 +159,9 @@ impl<R: Ring> Worker<R> {
         let nobody: Factory = Box::new(|_| Box::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort));
         let factory = std::mem::replace(&mut self.factory, nobody);
         let shared = self.desk.take_shared();
-        let waiting = std::mem::take(&mut self.errands.waiting);
-        let_go((factory, shared, waiting));
+        self.errands.long.clear();
+        self.errands.short.clear();
+        let_go((factory, shared));
         self.close_files();
     }
 
@@ -104,17 +187,7 @@ impl<R: Ring> Worker<R> {
                 let submission = Submission::Stat { file: file.raw(), answer };
                 self.begin(Errand { asker, ticket, what: What::Stat { answer, _file: file } }, submission);
             }
-            Request::Read(file, offset, len) => {
-                let Some(into) = self.memory.files.take() else {
-                    return self.errands.waiting.push_back((asker, ticket, Request::Read(file, offset, len)));
-                };
-                let len = len.min(self.memory.files.buffer_len() as usize) as u32;
-                let submission = Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset };
-                self.begin(
-                    Errand { asker, ticket, what: What::Read { buffer: into, _file: file } },
-                    submission,
-                );
-            }
+            Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
         }
     }
 
