@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -41,7 +42,9 @@ impl Directory {
         let page = Arc::new(Mutex::new(None));
         let (there, settings) = (Arc::clone(&page), Arc::clone(settings));
         let read = move || {
-            let read = read(&settings.root, &path, &settings);
+            // Whoever waits is told in any case.
+            let read = panic::catch_unwind(|| read(&settings.root, &path, &settings))
+                .unwrap_or_else(|_| Err(io::Error::other("the directory could not be listed")));
             drop(reader);
             *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
             waker.wake();

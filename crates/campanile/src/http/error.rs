@@ -31,8 +31,8 @@ pub struct Error {
 }
 
 impl Error {
-    /// Answers with this status, from 400 to 599, and this text, which the client sees. Any other status is answered
-    /// as 500.
+    /// Answers with this status, from 400 to 599, and this text, which the client sees, with a line feed behind it. Any
+    /// other status is answered as 500.
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Error {
         let status = if (400..600).contains(&status) { status } else { 500 };
         Error { status, message: message.into(), retry_after: None, closes: false, source: None }

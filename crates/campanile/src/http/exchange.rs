@@ -20,7 +20,8 @@ use super::shared::Shared;
 ///
 /// Most are closures: see [`Response::run`] and [`Head::stream`](super::Head::stream). A type is told the event as
 /// well: [`Event::Open`] first, [`Event::Input`] with a new piece of the body, [`Event::End`] when the body is
-/// complete, [`Event::Room`], and timers, wakes and answers to what it asked its worker for.
+/// complete, [`Event::Room`], timers, wakes and answers to what it asked its worker for; and [`Event::Drain`], at which
+/// a responder that would go on for ever says [`Next::Done`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no responder",
     note = "implement `http::Responder`, or pass a closure to `Response::run`, `Head::stream` or `Head::sized`"
@@ -210,7 +211,7 @@ impl<'o> Exchange<'_, 'o> {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn send(&mut self, bytes: Bytes) -> Result<(), WriteError> {
-        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::NotBegun) };
         if encoder.is_suppressed() || bytes.is_empty() {
             return Ok(());
         }
@@ -229,7 +230,7 @@ impl<'o> Exchange<'_, 'o> {
     /// # Errors
     /// As [`write`](Self::write).
     pub(crate) fn lend(&mut self, bytes: Bytes) -> Result<bool, WriteError> {
-        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::NotBegun) };
         let len = bytes.len() as u64;
         if encoder.remaining().is_none_or(|remaining| remaining < len) {
             return Err(WriteError::Overrun);
@@ -268,7 +269,7 @@ impl<'o> Exchange<'_, 'o> {
     /// As [`write`](Self::write).
     pub fn pass_on(&mut self) -> Result<(), WriteError> {
         let n = self.incoming.ready().min(self.room());
-        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::Overrun) };
+        let Answer::Begun { encoder, .. } = &mut self.answer else { return Err(WriteError::NotBegun) };
         let mut spilled = Vec::new();
         // It is no longer than the room, so nothing is left over.
         encoder.write(&self.cx.input[..n], &mut Outlet::new(&mut self.cx.output, &mut spilled))?;
@@ -282,7 +283,7 @@ impl<'o> Exchange<'_, 'o> {
     /// # Errors
     /// When a field is no trailer (RFC 9110, section 6.5.1), and as [`write`](Self::write).
     pub fn finish(&mut self, trailers: &[(&str, &[u8])]) -> Result<Next, WriteError> {
-        let Answer::Begun { status, .. } = *self.answer else { return Err(WriteError::Overrun) };
+        let Answer::Begun { status, .. } = *self.answer else { return Err(WriteError::NotBegun) };
         let facts = self.put(None, |encoder, outlet| encoder.finish(trailers, outlet))?;
         *self.answer = Answer::Whole { keep_alive: facts.keep_alive(), status };
         Ok(Next::Done)
@@ -302,7 +303,7 @@ impl<'o> Exchange<'_, 'o> {
         behind: Option<Bytes>,
         put: impl FnOnce(&mut BodyEncoder, &mut Outlet<'_, 'o>) -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
-        let Answer::Begun { encoder, .. } = &mut *self.answer else { return Err(WriteError::Overrun) };
+        let Answer::Begun { encoder, .. } = &mut *self.answer else { return Err(WriteError::NotBegun) };
         let (before, unsent, mut spilled) = (encoder.clone(), self.cx.output.unsent(), Vec::new());
         let put = put(encoder, &mut Outlet::new(&mut self.cx.output, &mut spilled));
         let put = put.and_then(|put| {
@@ -321,7 +322,7 @@ impl<'o> Exchange<'_, 'o> {
         write: impl FnOnce(Response<'_, '_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Answer::Unbegun(facts) = *self.answer else {
-            return Err(Error::from(WriteError::Overrun));
+            return Err(Error::from(WriteError::Begun));
         };
         let leaves_too_much = self.incoming.leaves_too_much(self.cx.input.len(), self.config.discard_limit);
         let wall = self.cx.wall();

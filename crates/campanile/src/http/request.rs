@@ -1,5 +1,6 @@
 //! The request: a head as a handler sees it, borrowed from the memory it was received in.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -27,6 +28,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&'a str> {
         self.params?.get(name)
+    }
+
+    /// The same, decoded: without its percent-encoding. `None` also if that is no UTF-8.
+    #[must_use]
+    pub fn decoded_param(&self, name: &str) -> Option<Cow<'a, str>> {
+        percent_encoding::percent_decode_str(self.param(name)?).decode_utf8().ok()
     }
 
     /// The path beneath the place where the handler was mounted, as it was sent; the whole path if it was not mounted.

@@ -110,7 +110,9 @@ impl<'r, 'o> Response<'r, 'o> {
     /// ```
     ///
     /// # Errors
-    /// When the body is known to be longer: hand it on.
+    /// 413, if the head says that the body is longer: return it.
+    ///
+    /// What `answer` needs of the request it has to copy, since the head is gone by then.
     pub fn collect<F>(self, limit: usize, answer: F) -> Result<Answered, Error>
     where
         F: FnOnce(Bytes, Response<'_, '_>) -> Result<Answered, Error> + 'static,

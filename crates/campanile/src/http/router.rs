@@ -96,7 +96,8 @@ impl Router {
         delete "DELETE"
     }
 
-    /// Answers requests with this method, by its exact name, for paths that match `pattern`.
+    /// Answers requests with this method, by its exact name, for paths that match `pattern`. A closure is handed over
+    /// as `http::handler(|request, response| ...)`, so that the compiler knows its arguments.
     ///
     /// # Panics
     /// When the pattern is none, or stands in another one's way, or the method has a handler there already: mistakes of

@@ -66,6 +66,25 @@ where
 /// }
 /// ```
 ///
+/// State of a worker is made there too, and shared by its handlers:
+///
+/// ```no_run
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// use campanile::{Server, http};
+///
+/// let make = || {
+///     let visits = Rc::new(Cell::new(0));
+///     http::Router::new().get("/", move |_, response| {
+///         visits.set(visits.get() + 1);
+///         response.text(200, &format!("{} of this worker\n", visits.get()))
+///     })
+/// };
+/// let server = http::serve(Server::new().listen("127.0.0.1:8080"), http::Config::default(), make)?;
+/// # Ok::<(), campanile::ServeError>(())
+/// ```
+///
 /// # Errors
 /// As [`Server::serve`].
 pub fn serve<H: Handler + 'static>(

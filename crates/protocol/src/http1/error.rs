@@ -217,6 +217,10 @@ pub enum WriteError {
     BodyNotAllowed,
     /// The body is longer than was promised.
     Overrun,
+    /// A piece of the body was written before the head, or after the end.
+    NotBegun,
+    /// A head was written after the head.
+    Begun,
     /// The body ended before the length that was promised: abort the connection.
     Short {
         /// Bytes that are missing.
@@ -244,6 +248,8 @@ impl fmt::Display for WriteError {
             WriteError::FramingField => "field is not the caller's to write here",
             WriteError::BodyNotAllowed => "status has no body",
             WriteError::Overrun => "body is longer than the length promised",
+            WriteError::NotBegun => "the message was not begun, or is complete",
+            WriteError::Begun => "the message was begun already",
         })
     }
 }
