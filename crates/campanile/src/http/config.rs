@@ -26,7 +26,7 @@ pub struct Config {
     /// nobody wants may take. 75 s by default.
     pub idle_timeout: Duration,
     /// How long a body that is waited for may make no progress at all: 408 beyond (RFC 9110, section 15.5.9), or the
-    /// answer is cut if it was begun. It does not run while an answer is on its way to the client, and there is no least
+    /// answer is cut if it was begun. It does not run while an answer is on its way to the client. There is no least
     /// rate: a client that sends a byte now and then goes on for as long as its body is long. 30 s by default.
     pub body_timeout: Duration,
     /// Bytes of bodies that [`Response::collect`](super::Response::collect) holds at a time, over all connections of a
