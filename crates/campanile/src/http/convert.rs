@@ -1,4 +1,4 @@
-//! Conversions: requests and responses as the types of the [`http`](::http) crate.
+//! Conversions: requests and responses as the types of the `http` crate.
 //!
 //! ```
 //! use campanile::http::{self, Error, Request, Response};
