@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
+use crate::counters::Verdict;
 use crate::desk::{Desk, Handle};
 use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
 use crate::operation::Descriptor;
@@ -170,6 +171,23 @@ impl<'a> Control<'a> {
     #[must_use]
     pub fn shared<T: Any + Default>(&mut self) -> Rc<T> {
         self.scope.desk.shared()
+    }
+
+    /// Whether the server was told to drain or to stop: it is not ready for more, and what is answered now is among the
+    /// last.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.scope.desk.is_draining
+    }
+
+    /// Counts a request, in [`Counters::requests`](crate::Counters): an addition, no more.
+    pub fn count_request(&mut self) {
+        self.scope.desk.counters.requests += 1;
+    }
+
+    /// Counts what became of a request that was [counted](Self::count_request).
+    pub fn count_answer(&mut self, verdict: Verdict) {
+        self.scope.desk.counters.count_answer(verdict);
     }
 
     /// How much room a service is promised when it is called for input or for room, in bytes.

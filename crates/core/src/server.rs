@@ -7,13 +7,13 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::error::ServeError;
 use crate::listener;
 use crate::operation::Memory;
@@ -24,7 +24,7 @@ use crate::ring::probe::Capabilities;
 use crate::service::Service;
 use crate::time::SystemClock;
 use crate::wake::Mailbox;
-use crate::worker::{Counters, Factory, Listening, Worker, memory_for};
+use crate::worker::{Factory, Listening, Worker, memory_for};
 
 /// Descriptors that are not for connections: listeners, files, logs.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -314,7 +314,7 @@ struct Start {
     make: MakeFactory,
 }
 
-/// Tells that a worker's thread has come to its end, by itself or by a panic, when it is dropped.
+/// Tells that a worker's thread has come to its end, also by a panic.
 struct End {
     id: WorkerId,
     tell: mpsc::Sender<WorkerId>,

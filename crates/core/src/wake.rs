@@ -27,7 +27,7 @@ pub(crate) struct Letters {
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
-    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::worker::Counters>>,
+    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::counters::Counters>>,
 }
 
 /// A worker's mailbox.

@@ -26,6 +26,7 @@ mod accepting;
 mod errands;
 #[cfg(test)]
 mod lives;
+mod seeing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use crate::buffer_ring::{BufferRing, NotTheKernels, Received};
 use crate::config::Config;
 use crate::connection::{Connection, Env, Limits};
+use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
@@ -120,54 +122,6 @@ enum State {
     Running,
     Draining { until: Time },
     Stopping { until: Time },
-}
-
-/// What a worker counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Turns of the loop, each one system call.
-    pub turns: u64,
-    /// Completions handled.
-    pub completions: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Connections opened outwards.
-    pub connected: u64,
-    /// Connections that are over.
-    pub closed: u64,
-    /// Connections there are now.
-    pub connections: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Multishot receives armed.
-    pub receives_armed: u64,
-    /// Receives that found no buffer.
-    pub no_buffers: u64,
-    /// Receives of starved connections into a private buffer.
-    pub private_receives: u64,
-    /// Receive buffers given to the kernel, again and again: the steps that the tail of the buffer ring has made.
-    pub buffers_given: u64,
-    /// Accepts armed.
-    pub accepts_armed: u64,
-    /// Accepts that failed for want of descriptors or memory.
-    pub accepts_failed: u64,
-    /// Services that panicked, or could not be made without a panic: each cost its own connection.
-    pub panicked: u64,
-    /// Completions that made no sense.
-    pub nonsense: u64,
-    /// Unread input carried over now, in bytes.
-    pub carried_bytes: u64,
-    /// Output not sent now, in bytes.
-    pub unsent_bytes: u64,
-    /// Receive buffers that services keep now.
-    pub kept_buffers: u64,
-    /// Send buffers held now.
-    pub send_buffers: u64,
-    /// Bytes lent that were given back unsent.
-    pub returned: u64,
 }
 
 /// The worker's memory, in the sizes that `config` says.
@@ -531,21 +485,6 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// What was counted, with the figures of this moment.
-    pub(crate) fn counters(&self) -> Counters {
-        let mut counters = Counters { connections: u64::from(self.live), ..self.counters };
-        for connection in self.slots.iter().filter_map(|slot| slot.connection.as_ref()) {
-            let (carried, unsent) = connection.held_bytes();
-            counters.carried_bytes += carried as u64;
-            counters.unsent_bytes += unsent as u64;
-        }
-        counters.buffers_given = self.memory.buffers.home_again();
-        (counters.panicked, counters.returned) = (self.desk.panicked, self.desk.returned);
-        counters.kept_buffers = u64::from(self.memory.buffers.kept());
-        counters.send_buffers = self.memory.sends.held() as u64;
-        counters
-    }
-
     fn names(&self) -> Vec<Handle> {
         let live = |(slot, place): (usize, &Slot)| {
             place.connection.as_ref().map(|_| Handle { slot: slot as u32, generation: place.generation })
@@ -558,6 +497,7 @@ impl<R: Ring> Worker<R> {
         if self.state != State::Running {
             return;
         }
+        self.desk.is_draining = true;
         self.state = State::Draining { until: self.desk.now + self.config.drain_time };
         self.undrained = self.names();
         self.stop_accepting();
@@ -568,6 +508,7 @@ impl<R: Ring> Worker<R> {
         if matches!(self.state, State::Stopping { .. }) {
             return;
         }
+        self.desk.is_draining = true;
         self.state = State::Stopping { until: self.desk.now + LET_GO };
         self.stop_accepting();
         for name in self.names() {

@@ -115,7 +115,7 @@ impl Connection {
     }
 
     fn panicked(&mut self, env: &mut Env<'_>) {
-        env.desk.panicked += 1;
+        env.desk.counters.panicked += 1;
         self.end(Reason::Panicked, env);
     }
 

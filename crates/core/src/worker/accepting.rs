@@ -187,7 +187,7 @@ impl<R: Ring> Worker<R> {
         }
         self.counters.accepted += 1;
         let Some(service) = guard(|| (self.factory)(listener)) else {
-            self.desk.panicked += 1;
+            self.desk.counters.panicked += 1;
             return self.close_stray(socket);
         };
         let name = self.settle(|name| Connection::accepted(name, socket, service));
