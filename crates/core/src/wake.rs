@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::desk::Handle;
+use crate::server::Question;
 
 /// Gets a ring out of its wait, from any thread.
 pub(crate) trait Kick: Send + Sync {
@@ -27,7 +28,7 @@ pub(crate) struct Letters {
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
-    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::counters::Counters>>,
+    pub(crate) questions: Vec<Question>,
 }
 
 /// A worker's mailbox.
@@ -35,12 +36,19 @@ pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
     /// A kick is on its way that the worker has not answered yet.
     kicked: AtomicBool,
+    /// The worker has ended: nobody looks any more, so letters are thrown away by whoever puts them in.
+    closed: AtomicBool,
     kick: Box<dyn Kick>,
 }
 
 impl Mailbox {
     pub(crate) fn new(kick: Box<dyn Kick>) -> Mailbox {
-        Mailbox { letters: Mutex::default(), kicked: AtomicBool::new(false), kick }
+        Mailbox {
+            letters: Mutex::default(),
+            kicked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            kick,
+        }
     }
 
     /// Puts something in, and gets the worker to look.
@@ -49,6 +57,16 @@ impl Mailbox {
         if !self.kicked.swap(true, Ordering::AcqRel) {
             self.kick.kick();
         }
+        if self.closed.load(Ordering::Acquire) {
+            self.collect();
+        }
+    }
+
+    /// The worker has ended. A letter is either thrown away here, or put in after the lock was released here, and
+    /// then whoever puts it in sees the flag.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.collect();
     }
 
     /// Takes everything out: what the worker does when it was kicked.

@@ -102,6 +102,8 @@ pub(crate) struct Worker<R: Ring> {
     expired: Vec<u32>,
     /// Connections that are yet to be told of the drain: a turn later, when what they had sent by then has come in.
     undrained: Vec<Handle>,
+    /// No place was left for another connection, when somebody last looked.
+    is_paused: bool,
 }
 
 struct Slot {
@@ -176,6 +178,7 @@ impl<R: Ring> Worker<R> {
             wakes: Vec::new(),
             expired: Vec::new(),
             undrained: Vec::new(),
+            is_paused: false,
         })
     }
 
@@ -395,9 +398,8 @@ impl<R: Ring> Worker<R> {
         for name in letters.wakes {
             self.with_connection(name, Connection::handle_wake);
         }
-        for reply in letters.counts {
-            // Whoever asked may have gone.
-            let _ = reply.send(self.counters());
+        for question in letters.questions {
+            question.answer(&self.counters());
         }
         if letters.drain {
             self.drain();
@@ -497,6 +499,7 @@ impl<R: Ring> Worker<R> {
         if self.state != State::Running {
             return;
         }
+        tracing::debug!("draining {} connections", self.live);
         self.desk.is_draining = true;
         self.state = State::Draining { until: self.desk.now + self.config.drain_time };
         self.undrained = self.names();
@@ -602,6 +605,8 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         let drained = self.ring.in_flight() == 0;
+        self.mailbox.close();
+        self.let_go_of_state();
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {

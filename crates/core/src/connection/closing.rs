@@ -6,7 +6,7 @@
 //! (RFC 9112, section 9.6).
 
 use crate::flight::Flight;
-use crate::guard::{guard, let_go};
+use crate::guard::guard;
 use crate::input::Input;
 use crate::operation::{Half, Memory, Outcome, Submission};
 use crate::service::{Context, Event, Reason};
@@ -154,7 +154,10 @@ impl Connection {
             opening.give_up(reason);
         }
         self.tell_closed(reason, env);
-        let_go(self.facts.take());
+        let facts = self.facts.take();
+        if let Err(panic) = guard(|| drop(facts)) {
+            self.report(&panic, env);
+        }
     }
 
     fn tell_closed(&mut self, reason: Reason, env: &mut Env<'_>) {
@@ -164,11 +167,12 @@ impl Connection {
         let scope = Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring);
         // Not ended: a peer that is gone never said that it had sent all.
         let mut cx = Context::new(Input::new(&mut [], false), nothing.output(), &mut timer, scope);
-        // Whatever it throws, this connection is over already.
-        guard(|| {
-            service.handle(Event::Closed(reason), &mut cx);
-            drop(service);
-        });
+        // Whatever it throws, this connection is over already. Whether it may be asked or not, it is dropped.
+        let told = guard(|| drop(service.handle(Event::Closed(reason), &mut cx)));
+        drop(cx);
+        for panic in [told, guard(|| drop(service))].into_iter().filter_map(Result::err) {
+            self.report(&panic, env);
+        }
     }
 
     pub(super) fn poll_ending(
