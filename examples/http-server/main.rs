@@ -39,7 +39,9 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         server = server.listen(address);
     }
     let files = options.root.map(Files::new).transpose()?;
-    let server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
+    let monitor = server.monitor();
+    let make = move || routes::router(files.clone(), body_limit, monitor.clone());
+    let server = http::serve(server, config, make)?;
     signals::stop_by(server.stopper())?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();

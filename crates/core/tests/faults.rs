@@ -81,8 +81,10 @@ fn more(_: &mut Context<'_>) -> Flow {
     Flow::More(1)
 }
 
+type Make = fn() -> Closure;
+
 /// Where a service panics, and one that does. The last one is for the drain.
-const PLACES: &[(&str, fn() -> Closure)] = &[
+const PLACES: &[(&str, Make)] = &[
     ("making it", || fall()),
     ("open", || at(|event| matches!(event, Event::Open), more)),
     ("input", || at(|event| matches!(event, Event::Input), more)),

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{
-    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time,
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Verdict, guard,
 };
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
@@ -25,7 +25,7 @@ use super::active::{Active, Ended};
 use super::body::{Discarded, Incoming, Rest};
 use super::config::{Config, MAX_FIELDS, standard};
 use super::error::{self, Error};
-use super::log::Record;
+use super::log::{self, Record};
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
@@ -186,6 +186,7 @@ impl<H: Handler> Http<H> {
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 self.is_in_head = false;
                 self.since = cx.control.now();
+                cx.control.count_request();
                 let Some(shared) = self.shared.as_deref() else { return Some(Flow::Abort) };
                 let (config, handler) = (&*self.config, &self.handler);
                 let rest = cx.input.len() - consumed;
@@ -218,9 +219,7 @@ impl<H: Handler> Http<H> {
                             },
                             |flow| (status, flow),
                         );
-                        if let Some(record) = record {
-                            record.tell(status, cx.now());
-                        }
+                        log::answered(status, record, cx);
                         flow
                     }
                     How::Later { begun, responder } => {
@@ -246,9 +245,9 @@ impl<H: Handler> Http<H> {
 
     /// Answers to what is no request.
     fn refuse_head(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
-        if self.config.access_log {
-            Record::unread(&mut cx.control).tell(error.status(), cx.now());
-        }
+        let record = self.config.access_log.then(|| Record::unread(&mut cx.control));
+        cx.count_request();
+        log::answered(error.status(), record, cx);
         self.refuse(error, facts, cx);
     }
 
@@ -270,15 +269,14 @@ impl<H: Handler> Http<H> {
             Ended::NotYet(flow) => return Some(flow),
             Ended::Cut(flow) => {
                 self.stage = Stage::Idle;
+                cx.count_answer(Verdict::Cut);
                 return Some(flow);
             }
             Ended::Answered { keep_alive, status } => (keep_alive && !self.is_draining, status),
         };
         let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
         let Active { incoming, persists, record, .. } = *active;
-        if let Some(record) = record {
-            record.tell(status, cx.now());
-        }
+        log::answered(status, record, cx);
         cx.clear_timer();
         self.since = cx.now();
         self.after(incoming, keep_alive, persists, cx).unwrap_or(Some(Flow::Finish))
@@ -407,7 +405,10 @@ impl First<'_> {
         let answered = if head.target().is_https() {
             Err(Error::new(421, "this is not a connection for https"))
         } else {
-            handler.handle(&Request::new(head), response)
+            guard(|| handler.handle(&Request::new(head), response)).unwrap_or_else(|panic| {
+                control.report_panic(&panic);
+                Err(error::of_panic())
+            })
         };
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
@@ -452,7 +453,12 @@ impl<H: Handler> Service for Http<H> {
                 (self.since, self.is_in_head) = (cx.now(), true);
                 self.serve(None, cx)
             }
-            Event::Closed(_) => Flow::Wait,
+            Event::Closed(_) => {
+                if matches!(self.stage, Stage::Exchanging(_)) {
+                    cx.count_answer(Verdict::Cut);
+                }
+                Flow::Wait
+            }
             Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {
                 if matches!(event, Event::Drain) {
