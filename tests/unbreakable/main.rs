@@ -4,11 +4,12 @@
 //! ```text
 //! cargo test --test unbreakable -- --nocapture
 //! CAMPANILE_FULL=1 cargo test --release --test unbreakable -- --nocapture --test-threads=1
-//! CAMPANILE_SOAK=600 cargo test --release --test unbreakable -- --nocapture --ignored soak
+//! CAMPANILE_SOAK=600 cargo test --release --test unbreakable -- --nocapture soak
 //! ```
 //!
 //! `CAMPANILE_FULL` takes the numbers of clients that servers are compared by; without it there are fewer, to be quick.
-//! `CAMPANILE_TEST_USER` is the number of the user that the server runs as; `CAMPANILE_SOAK` are seconds.
+//! `CAMPANILE_TEST_USER` is the number of the user that the server runs as; `CAMPANILE_SOAK` is how long everything goes
+//! on at once, in seconds (1).
 
 #![allow(clippy::print_stdout)] // It says what it saw.
 
