@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `CAMPANILE_FULL` takes the numbers of clients that servers are compared by; without it there are fewer, to be quick.
-//! `CAMPANILE_TEST_USER` is the number of the user that the server runs as; `CAMPANILE_SOAK` is how long everything goes
-//! on at once, in seconds (1).
+//! `CAMPANILE_TEST_USER` is the number of the user that the server runs as. `CAMPANILE_SOAK` is how long everything
+//! goes on at once, in seconds (1).
 
 #![allow(clippy::print_stdout)] // It says what it saw.
 
