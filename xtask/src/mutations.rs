@@ -23,7 +23,7 @@ const ENDED: &str = "a multishot that ends silently";
 const EMFILE: &str = "EMFILE on accept";
 const SHORT: &str = "a send shorter than asked";
 const NONSENSE: &str = "a completion that makes no sense";
-const WAKE: &str = "a wake between check and park";
+pub(crate) const WAKE: &str = "a wake between check and park";
 const LENT: &str = "lent bytes that are lost, or come too late";
 const STALL: &str = "a connection that is forgotten";
 
