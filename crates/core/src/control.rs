@@ -172,6 +172,13 @@ impl<'a> Control<'a> {
         self.scope.desk.shared()
     }
 
+    /// Whether the server was told to stop: new clients are better sent elsewhere. True even before this connection is
+    /// told [`Event::Drain`](crate::Event::Drain).
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.scope.desk.is_draining()
+    }
+
     /// How much room a service is promised when it is called for input or for room, in bytes.
     #[must_use]
     pub fn promised_room(&self) -> usize {
@@ -216,7 +223,7 @@ impl Scope<'_> {
         }
     }
 
-    fn address(&mut self, side: Side) -> io::Result<Address> {
+    pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {
         let known = |facts: &Facts| match side {
             Side::Peer => facts.peer.clone(),
             Side::Local => facts.local.clone(),

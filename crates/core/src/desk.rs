@@ -69,6 +69,10 @@ impl Desk {
         Waker { mailbox: Arc::clone(&self.mailbox), handle }
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailbox.is_draining()
+    }
+
     pub(crate) fn shared<T: Any + Default>(&mut self) -> Rc<T> {
         let known = self.shared.iter().find_map(|(id, value)| {
             (*id == TypeId::of::<T>()).then(|| Rc::clone(value).downcast().ok()).flatten()

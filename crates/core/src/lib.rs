@@ -107,7 +107,9 @@ pub use nested::{Inner, Layer, Nested};
 pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
-pub use server::{ListenerId, Server, ServerHandle, Stopper, WorkerId};
+pub use server::{
+    HandOverError, InheritError, Inherited, ListenerId, Server, ServerHandle, Stopper, Successor, WorkerId,
+};
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
 pub use wake::Waker;

@@ -7,10 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::desk::Handle;
+use crate::worker::Counters;
 
 /// Gets a ring out of its wait, from any thread.
 pub(crate) trait Kick: Send + Sync {
@@ -24,10 +27,16 @@ pub(crate) struct Letters {
     pub(crate) wakes: BTreeSet<Handle>,
     /// Stop accepting and tell every service to finish.
     pub(crate) drain: bool,
+    /// With it: another process serves the listeners from now on, and is told when this one accepts no more.
+    pub(crate) heir: Option<Arc<OwnedFd>>,
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
-    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::worker::Counters>>,
+    pub(crate) counts: Vec<mpsc::Sender<Counters>>,
+    /// Who wants the listeners too: another descriptor of each.
+    pub(crate) listeners: Vec<mpsc::Sender<io::Result<OwnedFd>>>,
+    /// Look at the queues of the listeners, even if nobody says that somebody came.
+    pub(crate) look_again: bool,
 }
 
 /// A worker's mailbox.
@@ -36,11 +45,25 @@ pub(crate) struct Mailbox {
     /// A kick is on its way that the worker has not answered yet.
     kicked: AtomicBool,
     kick: Box<dyn Kick>,
+    /// The worker was told to drain or to stop: for whoever wants to know whether new clients are welcome.
+    is_draining: AtomicBool,
 }
 
 impl Mailbox {
     pub(crate) fn new(kick: Box<dyn Kick>) -> Mailbox {
-        Mailbox { letters: Mutex::default(), kicked: AtomicBool::new(false), kick }
+        let (kicked, is_draining) = (AtomicBool::new(false), AtomicBool::new(false));
+        Mailbox { letters: Mutex::default(), kicked, kick, is_draining }
+    }
+
+    /// Has the worker stop: when what was begun is finished, or now.
+    pub(crate) fn end(&self, write: impl FnOnce(&mut Letters)) {
+        // First, so that nobody is told to come who then finds nobody.
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.post(write);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Puts something in, and gets the worker to look.

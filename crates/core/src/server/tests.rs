@@ -29,7 +29,8 @@ fn whoever_waits_hears_of_any_worker_that_ends() {
     });
     let handle = ServerHandle {
         addresses: Vec::new(),
-        unix_paths: Vec::new(),
+        estate: Arc::default(),
+        line: None,
         running: running.collect(),
         ended: Mutex::new(ended),
         notices: Vec::new(),
