@@ -95,33 +95,45 @@ impl Drop for Line {
     }
 }
 
-#[test]
-fn twenty_restarts_refuse_nobody_and_lose_nothing() {
+/// Restarts under so many callers; every answer is checked, and nobody is refused, reset or left waiting.
+fn restarts(count: usize, callers: u8, per_request: impl Fn(u8) -> bool) {
     let mut line = Line::start(&["127.0.0.1:0"], &["--drain-grace", "5s"]);
     let (to, calls) = (line.site.address(), Calls::default());
     let answered = || calls.answered.load(Ordering::Relaxed);
+    let workers = |restart: usize| [2, 4, 1][restart % 3];
     thread::scope(|scope| {
-        for caller in 1..=20 {
-            let calls = &calls;
-            scope.spawn(move || calls.call(to, caller, caller % 5 == 0));
+        for caller in 1..=callers {
+            let (calls, per_request) = (&calls, per_request(caller));
+            scope.spawn(move || calls.call(to, caller, per_request));
         }
-        for restart in 0..20 {
-            line.restart([2, 4, 1][restart % 3]);
+        let is_wrong = || !calls.wrong().is_empty();
+        for restart in (0..count).take_while(|_| !is_wrong()) {
+            line.restart(workers(restart));
             let before = answered();
-            until("it answers", || answered() > before + 100 || !calls.wrong().is_empty());
-            if !calls.wrong().is_empty() {
-                break;
-            }
+            until("it answers", || answered() > before + 10 * u64::from(callers) || is_wrong());
         }
         calls.stop.store(true, Ordering::Relaxed);
     });
     let connections = calls.connections.load(Ordering::Relaxed);
-    eprintln!("20 restarts: {} requests on {connections} connections answered", answered());
+    eprintln!("{count} restarts: {} requests on {connections} connections answered", answered());
     assert_eq!(calls.wrong(), [""; 0], "{}", line.site.said());
-    let started = [" with 1 worker ", " with 2 workers ", " with 4 workers "].map(|with| line.said(with));
-    assert_eq!(started, [7, 7, 7], "{}", line.site.said());
+    for (kind, text) in [(2, " with 2 workers "), (4, " with 4 workers ")] {
+        let expected = (0..count).filter(|&restart| workers(restart) == kind).count();
+        assert_eq!(line.said(text), expected, "{}", line.site.said());
+    }
     line.signal(Signal::TERM);
     line.ends();
+}
+
+#[test]
+fn twenty_restarts_refuse_nobody_and_lose_nothing() {
+    restarts(20, 20, |caller| caller % 5 == 0);
+}
+
+/// Where nobody else comes, a connection whose news is lost waits for ever.
+#[test]
+fn a_lone_caller_is_not_forgotten() {
+    restarts(40, 1, |_| true);
 }
 
 #[test]
@@ -168,6 +180,7 @@ fn a_successor_that_does_not_start_is_told_and_the_server_goes_on() {
         });
         assert_eq!(kept.ask(false), Ok(true));
         assert_eq!(Call::connect(site.address(), 1).expect("it listens").ask(true), Ok(false));
+        drop(kept);
         site.stop();
     }
 }

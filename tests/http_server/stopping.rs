@@ -37,6 +37,7 @@ fn what_was_begun_is_finished() {
         site.signal(signal);
         // Who says nothing is not waited for.
         assert_eq!(idle.read(&mut [0]).expect("an orderly end"), 0);
+        drop(idle);
         until("nobody listens any more", || TcpStream::connect(site.address()).is_err());
         begun.write_all(b"def").expect("it still reads");
         let mut rest = String::new();
@@ -88,16 +89,16 @@ fn nothing_is_lost(think: Duration) {
     // Longer than it ever takes until a client has its turn on a busy machine.
     let mut site = Site::start(&["--workers", "2", "--drain-grace", "5s"]);
     let (to, answered) = (site.address(), AtomicU64::new(0));
+    let calls: Vec<Call> = (1..=CLIENTS).map(|from| Call::connect(to, from).expect("it listens")).collect();
     let results: Vec<Result<(), String>> = thread::scope(|scope| {
-        let client = |from| {
-            let mut call = Call::connect(to, from).map_err(|error| error.to_string())?;
+        let client = |mut call: Call| {
             while call.ask(false)? {
                 answered.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(think);
             }
             call.ends()
         };
-        let clients: Vec<_> = (1..=CLIENTS).map(|from| scope.spawn(move || client(from))).collect();
+        let clients: Vec<_> = calls.into_iter().map(|call| scope.spawn(move || client(call))).collect();
         until("there is load", || answered.load(Ordering::Relaxed) > u64::from(CLIENTS) * 10);
         site.signal(Signal::TERM);
         clients.into_iter().map(|client| client.join().expect("no panic")).collect()
