@@ -174,11 +174,11 @@ impl<'a> Control<'a> {
         self.scope.desk.shared()
     }
 
-    /// Whether the server was told to drain or to stop: it is not ready for more, and what is answered now is among the
-    /// last.
+    /// Whether the server was told to stop: new clients are better sent elsewhere. True even before this connection is
+    /// told [`Event::Drain`](crate::Event::Drain).
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.scope.desk.is_draining
+        self.scope.desk.is_draining()
     }
 
     /// Counts a request, in [`Counters::requests`](crate::Counters): an addition, no more.
@@ -250,7 +250,7 @@ impl Scope<'_> {
         tracing::error!("a service panicked while it served {}: {panic}", peer(self));
     }
 
-    fn address(&mut self, side: Side) -> io::Result<Address> {
+    pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {
         let known = |facts: &Facts| match side {
             Side::Peer => facts.peer.clone(),
             Side::Local => facts.local.clone(),

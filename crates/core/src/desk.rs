@@ -36,8 +36,6 @@ pub(crate) struct Desk {
     tickets: u64,
     /// What is counted while services are called; the worker counts the rest.
     pub(crate) counters: Counters,
-    /// The worker was told to drain or to stop.
-    pub(crate) is_draining: bool,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -53,7 +51,6 @@ impl Desk {
             mailbox,
             tickets: 0,
             counters: Counters::default(),
-            is_draining: false,
             shared: Vec::new(),
         }
     }
@@ -68,6 +65,10 @@ impl Desk {
 
     pub(crate) fn waker(&self, handle: Handle) -> Waker {
         Waker { mailbox: Arc::clone(&self.mailbox), handle }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailbox.is_draining()
     }
 
     pub(crate) fn shared<T: Any + Default>(&mut self) -> Rc<T> {

@@ -74,6 +74,12 @@ impl Active {
         }
     }
 
+    /// Whether the end of the connection is the end of the answer, so that a cut would look complete.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        let Answer::Begun { encoder, .. } = &self.answer else { return false };
+        encoder.remaining().is_none() && !encoder.keep_alive()
+    }
+
     /// Calls the responder for as long as it gets on.
     pub(super) fn run(
         &mut self,
@@ -245,10 +251,7 @@ impl Active {
                 }
             }
             Answer::Whole { keep_alive: _, status } => Ended::Answered { keep_alive: false, status: *status },
-            // A body that ends with the connection would look complete.
-            Answer::Begun { encoder, .. } if encoder.remaining().is_none() && !encoder.keep_alive() => {
-                Ended::Cut(Flow::Abort)
-            }
+            Answer::Begun { .. } if self.ends_with_connection() => Ended::Cut(Flow::Abort),
             Answer::Begun { .. } => Ended::Cut(Flow::Finish),
         }
     }
