@@ -160,7 +160,7 @@ fn dropping_a_server_under_load_leaves_nothing() {
             stop.store(true, Ordering::Relaxed);
             began
         });
-        slow += u32::from(began.elapsed() > Duration::from_secs(4));
+        slow += usize::from(began.elapsed() > Duration::from_secs(4));
         nothing_left(&before);
     }
     // A machine that is busy with other things may hold up one or another.
