@@ -14,8 +14,9 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use campanile::Server;
+use bytesize::ByteSize;
 use campanile::http::{self, Files};
+use campanile::{Config, Server};
 use clap::Parser;
 
 use options::Options;
@@ -30,16 +31,34 @@ fn main() -> ExitCode {
     }
 }
 
+/// The most memory that a worker takes, in words.
+fn memory(server: &Config, http: &http::Config, has_files: bool) -> String {
+    let in_units = |bytes: usize| ByteSize::b(bytes as u64).display().iec().to_string();
+    let (own, bodies) = (server.memory_bound(), http.body_memory);
+    let cached = if has_files { http::FILES_MEMORY } else { 0 };
+    format!(
+        "a worker takes at most {} of memory, if all its {} connections leave as much unread as they may: {} for \
+         connections and buffers, {} for bodies, {} for small files",
+        in_units(own.saturating_add(bodies).saturating_add(cached)),
+        server.max_connections,
+        in_units(own),
+        in_units(bodies),
+        in_units(cached),
+    )
+}
+
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // What is still to be written of the access log is written when this is dropped.
     let _access_log = logs::start(&options.log, options.access_log.as_deref())?;
     let (config, body_limit) = (options.http(), options.body_limit());
+    let memory = memory(&options.server(), &config, options.root.is_some());
     let mut server = Server::new().workers(options.workers()).pin(options.pin).config(options.server());
     for address in options.listen {
         server = server.listen(address);
     }
     let files = options.root.map(Files::new).transpose()?;
     let server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
+    tracing::info!("{memory}");
     signals::stop_by(server.stopper())?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();

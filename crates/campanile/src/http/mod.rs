@@ -33,7 +33,7 @@ mod service;
 mod shared;
 mod timers;
 
-pub use crate::files::Files;
+pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
     BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
