@@ -23,7 +23,7 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Tests that may, to do what only a test does: change its own limits, or forbid itself a system call.
-const UNSAFE_TESTS: &[&str] = &["crates/core/tests/errors.rs"];
+const UNSAFE_TESTS: &[&str] = &["crates/core/tests/dying.rs", "crates/core/tests/errors.rs"];
 
 /// The most lines a file has.
 const MAX_LINES: usize = 500;
@@ -35,7 +35,7 @@ const LONG: &[(&str, usize, &str)] = &[
         700,
         "an arm per operation, side by side with its neighbours",
     ),
-    ("crates/core/src/server.rs", 580, "fitting, starting and stopping share the handle"),
+    ("crates/core/src/server.rs", 620, "fitting, starting and stopping share the handle"),
     ("crates/core/src/timer.rs", 620, "half of it is the model that the wheel is tested against"),
     ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),
     (

@@ -6,6 +6,7 @@
 //! ```
 
 mod logs;
+mod manager;
 mod options;
 mod routes;
 mod signals;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 use campanile::http::{self, Files};
-use campanile::{Config, Server};
+use campanile::{Config, Inherited, Server};
 use clap::Parser;
 
 use options::Options;
@@ -48,18 +49,23 @@ fn memory(server: &Config, http: &http::Config, has_files: bool) -> String {
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    // What is still to be written of the access log is written when this is dropped.
-    let _access_log = logs::start(&options.log, options.access_log.as_deref())?;
+    let signals = signals::catch()?;
+    let access_log = logs::start(&options.log, options.access_log.as_deref())?;
+    let inherited = Inherited::from_env()?;
     let (config, body_limit) = (options.http(), options.body_limit());
     let memory = memory(&options.server(), &config, options.root.is_some());
     let mut server = Server::new().workers(options.workers()).pin(options.pin).config(options.server());
-    for address in options.listen {
+    for address in options.listen(&inherited) {
         server = server.listen(address);
     }
+    server = server.inherit(inherited);
     let files = options.root.map(Files::new).transpose()?;
-    let server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
+    let monitor = server.monitor();
+    let make = move || routes::router(files.clone(), body_limit, monitor.clone());
+    let mut server = http::serve(server, config, make)?;
+    let reopener = access_log.as_ref().map(|log| log.reopener.clone());
+    signals::heed(signals, server.stopper(), reopener, options.successor)?;
     tracing::info!("{memory}");
-    signals::stop_by(server.stopper())?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();
     for address in server.addresses() {
@@ -68,5 +74,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     let _ = out.flush();
     drop(out);
+    server.ready();
+    manager::ready(server.stopper())?;
     Ok(server.wait()?)
 }

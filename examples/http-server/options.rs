@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use campanile::{Address, Config, http};
+use campanile::{Address, Config, Inherited, http};
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
@@ -14,19 +14,15 @@ use crate::logs;
 /// What the core's own deadlines come after those of HTTP.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once.
+/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the access
+/// log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {
-    /// Where to listen: IP:PORT, or unix:PATH; several times, or separated by commas, for several places.
-    #[arg(
-        long,
-        env = "HTTP_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080",
-        value_delimiter = ','
-    )]
-    pub(crate) listen: Vec<Address>,
+    /// Where to listen: IP:PORT, or unix:PATH; several times, or separated by commas, for several places. If not said,
+    /// the sockets that a service manager gives, or else 127.0.0.1:8080.
+    #[arg(long, env = "HTTP_LISTEN", value_name = "ADDR", value_delimiter = ',')]
+    listen: Vec<Address>,
     /// The directory whose files are served at /static/; a small built-in site if there is none.
     #[arg(long, env = "HTTP_ROOT", value_name = "DIR", value_parser = directory)]
     pub(crate) root: Option<PathBuf>,
@@ -73,6 +69,15 @@ pub(crate) struct Options {
     /// if not said, since it makes accepting dearer.
     #[arg(long, env = "HTTP_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     connections_per_address: Option<NonZeroU32>,
+    /// How long what was begun may take when the server is to stop; what is not finished then is cut.
+    #[arg(long, env = "HTTP_DRAIN_TIME", value_name = "TIME", default_value = "10s", value_parser = time)]
+    drain_time: Duration,
+    /// How long a connection that is idle then is left open, for a request that may be on its way.
+    #[arg(long, env = "HTTP_DRAIN_GRACE", value_name = "TIME", default_value = "1s", value_parser = time)]
+    drain_grace: Duration,
+    /// What SIGUSR2 starts to take over from this process, with the same arguments: the program itself if not said.
+    #[arg(long, env = "HTTP_SUCCESSOR", value_name = "PROGRAM")]
+    pub(crate) successor: Option<PathBuf>,
     /// Write a line per request to this file, or to standard output if it is -. Lines are dropped, and that is logged,
     /// when the file is too slow.
     #[arg(long, env = "HTTP_ACCESS_LOG", value_name = "FILE")]
@@ -92,6 +97,7 @@ impl Options {
             body_timeout: self.body_timeout,
             body_rate: self.body_rate,
             requests_per_connection: self.keepalive_requests,
+            drain_grace: self.drain_grace,
             access_log: self.access_log.is_some(),
             ..http::Config::default()
         }
@@ -104,14 +110,25 @@ impl Options {
         let after = |own: Duration, default: Option<Duration>| default.map(|least| least.max(own + SOON));
         Config {
             max_connections: self.max_connections,
+            drain_time: self.drain_time,
             connections_per_address: self.connections_per_address.map(NonZeroU32::get),
             send_stall: self.send_timeout,
             send_rate: self.send_rate,
             frame_timeout: after(self.header_timeout.max(self.body_timeout), default.frame_timeout),
             idle_timeout: after(self.idle_timeout.max(self.body_timeout), default.idle_timeout),
+            // What goes on then is bounded by the rates.
             lifetime: self.keepalive_time,
+            lifetime_grace: Duration::MAX,
             ..default
         }
+    }
+
+    /// Where to listen, besides the sockets that are there already.
+    pub(crate) fn listen(&self, inherited: &Inherited) -> Vec<Address> {
+        if self.listen.is_empty() && inherited.is_empty() {
+            return vec![Address::Tcp(([127, 0, 0, 1], 8080).into())];
+        }
+        self.listen.clone()
     }
 
     pub(crate) fn workers(&self) -> Option<usize> {

@@ -10,7 +10,7 @@ use crate::support::common::{LONG, client, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 17] = [
+const OPTIONS: [(&str, &str); 20] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
@@ -26,6 +26,9 @@ const OPTIONS: [(&str, &str); 17] = [
     ("--body-limit", "HTTP_BODY_LIMIT"),
     ("--connections-per-address", "HTTP_CONNECTIONS_PER_ADDRESS"),
     ("--max-connections", "HTTP_MAX_CONNECTIONS"),
+    ("--drain-time", "HTTP_DRAIN_TIME"),
+    ("--drain-grace", "HTTP_DRAIN_GRACE"),
+    ("--successor", "HTTP_SUCCESSOR"),
     ("--access-log", "HTTP_ACCESS_LOG"),
     ("--log", "HTTP_LOG"),
 ];

@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::counters::Verdict;
 use crate::desk::{Desk, Handle, InnerFrame};
 use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
+use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
@@ -174,11 +175,11 @@ impl<'a> Control<'a> {
         self.scope.desk.shared()
     }
 
-    /// Whether the server was told to drain or to stop: it is not ready for more, and what is answered now is among the
-    /// last.
+    /// Whether the server was told to stop: new clients are better sent elsewhere. True even before this connection is
+    /// told [`Event::Drain`](crate::Event::Drain).
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.scope.desk.is_draining
+        self.scope.desk.is_draining()
     }
 
     /// Counts a request, in [`Counters::requests`](crate::Counters): an addition, no more.
@@ -189,6 +190,12 @@ impl<'a> Control<'a> {
     /// Counts what became of a request that was [counted](Self::count_request).
     pub fn count_answer(&mut self, verdict: Verdict) {
         self.scope.desk.counters.count_answer(verdict);
+    }
+
+    /// Counts a panic that was [caught](crate::guard) and answered for, in [`Counters::panicked`](crate::Counters), and
+    /// logs what it said.
+    pub fn report_panic(&mut self, panic: &Panic) {
+        self.scope.report_panic(panic);
     }
 
     /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not show
@@ -246,7 +253,16 @@ impl Scope<'_> {
         }
     }
 
-    fn address(&mut self, side: Side) -> io::Result<Address> {
+    #[cold]
+    pub(crate) fn report_panic(&mut self, panic: &Panic) {
+        self.desk.counters.panicked += 1;
+        let peer = |scope: &mut Scope<'_>| {
+            scope.address(Side::Peer).map_or_else(|_| "somebody who is gone".into(), |peer| peer.to_string())
+        };
+        tracing::error!("a service panicked while it served {}: {panic}", peer(self));
+    }
+
+    pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {
         let known = |facts: &Facts| match side {
             Side::Peer => facts.peer.clone(),
             Side::Local => facts.local.clone(),

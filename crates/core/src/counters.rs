@@ -162,6 +162,8 @@ counters! {
     connected: total("connections_opened"),
     /// Connections that are over.
     closed: total("connections_closed"),
+    /// Of those, the ones that were closed before their time because the server had to stop.
+    cut_off: total("connections_cut_off"),
     /// Connections there are now.
     connections: gauge("connections"),
     /// Bytes received.
@@ -222,6 +224,36 @@ counters! {
     send_buffers: gauge("send_buffers_held"),
     /// Bytes lent that were given back unsent.
     returned: total("returned_bytes"),
+    /// Times that the limit of connections was reached, and accepting paused.
+    accepts_paused: total("accepts_paused"),
+    /// Connections there may be at a time.
+    connections_limit: gauge("connections_limit"),
+    /// Slots made for connections so far; those that are free again are used again.
+    slots: gauge("slots"),
+    /// Connections accepted that wait for a slot.
+    waiting: gauge("connections_waiting"),
+    /// Connections that wait for a receive buffer.
+    starved: gauge("connections_starved"),
+    /// Connections that wait for a send buffer.
+    hungry: gauge("connections_hungry"),
+    /// Errands that services asked for and that are not begun.
+    errands_waiting: gauge("errands_waiting"),
+    /// Errands that the kernel runs.
+    errands_running: gauge("errands_running"),
+    /// File reads that wait for a buffer.
+    reads_waiting: gauge("file_reads_waiting"),
+    /// Deadlines in the timer wheel.
+    timers: gauge("timers"),
+    /// Operations that wait for a place in the submission queue.
+    backlog: gauge("submissions_waiting"),
+    /// Operations that the ring has and that are not complete.
+    in_flight: gauge("operations_in_flight"),
+    /// Receive buffers there are.
+    receive_buffers: gauge("receive_buffers"),
+    /// Send buffers there may be.
+    send_buffers_limit: gauge("send_buffers_limit"),
+    /// File buffers that are read into or lent out.
+    file_buffers: gauge("file_buffers_held"),
 }
 
 impl Sum for Counters {

@@ -46,8 +46,6 @@ pub(crate) struct Desk {
     pub(crate) counters: Counters,
     /// What a layer tells of its inner service, within one call.
     pub(crate) inner_frame: Option<InnerFrame>,
-    /// The worker was told to drain or to stop.
-    pub(crate) is_draining: bool,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -64,7 +62,6 @@ impl Desk {
             tickets: 0,
             counters: Counters::default(),
             inner_frame: None,
-            is_draining: false,
             shared: Vec::new(),
         }
     }
@@ -79,6 +76,10 @@ impl Desk {
 
     pub(crate) fn waker(&self, handle: Handle) -> Waker {
         Waker { mailbox: Arc::clone(&self.mailbox), handle }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailbox.is_draining()
     }
 
     pub(crate) fn shared<T: Any + Default>(&mut self) -> Rc<T> {

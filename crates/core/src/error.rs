@@ -5,8 +5,10 @@ use std::io;
 
 use crate::address::{Address, BadAddress};
 use crate::config::BadConfig;
+use crate::guard::Panic;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
+use crate::server::InheritError;
 
 /// Why a server did not start, or came to an end by itself.
 ///
@@ -43,6 +45,8 @@ pub enum ServeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A socket that this process was given cannot be listened on.
+    Inherit(InheritError),
     /// The kernel refused a ring.
     Ring(Refusal),
     /// A worker's thread could not be started.
@@ -50,7 +54,7 @@ pub enum ServeError {
     /// A worker ended because its ring broke.
     RingBroke(io::Error),
     /// A worker panicked, outside of any service.
-    WorkerPanicked,
+    WorkerPanicked(Panic),
 }
 
 impl fmt::Display for ServeError {
@@ -82,12 +86,13 @@ impl fmt::Display for ServeError {
                 write!(f, "{address} is no address of this machine: `ip address` lists those it has")
             }
             ServeError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Inherit(error) => error.fmt(f),
             ServeError::Ring(refusal) => refusal.fmt(f),
             ServeError::Thread(error) => {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
             }
             ServeError::RingBroke(error) => write!(f, "a worker's ring broke: {error}"),
-            ServeError::WorkerPanicked => f.write_str("a worker panicked; the message is above"),
+            ServeError::WorkerPanicked(panic) => write!(f, "a worker panicked: {panic}"),
         }
     }
 }
@@ -104,6 +109,7 @@ impl std::error::Error for ServeError {
             ServeError::Listen { error, .. } | ServeError::Thread(error) | ServeError::RingBroke(error) => {
                 Some(error)
             }
+            ServeError::Inherit(error) => Some(error),
             ServeError::Ring(refusal) => Some(refusal),
             _ => None,
         }
@@ -119,6 +125,12 @@ impl From<BadAddress> for ServeError {
 impl From<BadConfig> for ServeError {
     fn from(error: BadConfig) -> ServeError {
         ServeError::BadConfig(error)
+    }
+}
+
+impl From<InheritError> for ServeError {
+    fn from(error: InheritError) -> ServeError {
+        ServeError::Inherit(error)
     }
 }
 

@@ -104,13 +104,17 @@ pub use counters::{Counters, Figure, FigureKind, Verdict};
 pub use desk::Handle;
 pub use errand::{Answer, Connect, ConnectError, File, FileStat, OpenFile, Ticket};
 pub use error::ServeError;
+pub use guard::{Panic, guard};
 pub use holder::{Holder, Process};
 pub use input::Input;
 pub use nested::{Inner, Layer, Nested};
 pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
-pub use server::{ListenerId, Server, ServerHandle, Stopper, WorkerId};
+pub use server::{
+    HandOverError, InheritError, Inherited, ListenerId, Monitor, Server, ServerHandle, Stopper, Successor,
+    Survey, WorkerId,
+};
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;

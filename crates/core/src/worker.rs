@@ -23,6 +23,7 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+mod ending;
 mod errands;
 mod guests;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod seeing;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +75,6 @@ const WALL_EVERY: Duration = Duration::from_millis(500);
 /// would be "at once".
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a worker that ends waits for the kernel to let go of its memory.
-const LET_GO: Duration = Duration::from_secs(5);
-
 /// Makes the service of a connection that was accepted by the listener of that number.
 pub(crate) type Factory = Box<dyn FnMut(usize) -> Box<dyn Service>>;
 
@@ -110,6 +109,10 @@ pub(crate) struct Worker<R: Ring> {
     expired: Vec<u32>,
     /// Connections that are yet to be told of the drain: a turn later, when what they had sent by then has come in.
     undrained: Vec<Handle>,
+    /// No place was left for another connection, when somebody last looked.
+    is_paused: bool,
+    /// Dropped when nobody comes in here any more: whoever goes on with the listeners waits for it.
+    heir: Option<Arc<OwnedFd>>,
 }
 
 struct Slot {
@@ -128,7 +131,7 @@ struct Parts<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    Draining { until: Time },
+    Draining { until: Time, handed_over: bool },
     Stopping { until: Time },
 }
 
@@ -185,6 +188,8 @@ impl<R: Ring> Worker<R> {
             wakes: Vec::new(),
             expired: Vec::new(),
             undrained: Vec::new(),
+            is_paused: false,
+            heir: None,
         })
     }
 
@@ -404,12 +409,19 @@ impl<R: Ring> Worker<R> {
         for name in letters.wakes {
             self.with_connection(name, Connection::handle_wake);
         }
-        for reply in letters.counts {
+        for question in letters.questions {
+            question.answer(&self.counters());
+        }
+        for reply in letters.roll_calls {
             // Whoever asked may have gone.
-            let _ = reply.send(self.counters());
+            let _ = reply.send(());
+        }
+        self.lend_listeners(&letters.listeners);
+        if letters.look_again {
+            self.look_again();
         }
         if letters.drain {
-            self.drain();
+            self.drain(letters.heir);
         }
         if letters.stop {
             self.stop();
@@ -480,7 +492,7 @@ impl<R: Ring> Worker<R> {
         if let Some(retry) = self.accept_retry_at() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        if let State::Draining { until } | State::Stopping { until } = self.state {
+        if let State::Draining { until, .. } | State::Stopping { until } = self.state {
             next = Some(next.map_or(until, |next| next.min(until)));
         }
         next.map(|next| next.since(self.desk.now).min(LONGEST_WAIT))
@@ -499,56 +511,6 @@ impl<R: Ring> Worker<R> {
             place.connection.as_ref().map(|_| Handle { slot: slot as u32, generation: place.generation })
         };
         self.slots.iter().enumerate().filter_map(live).collect()
-    }
-
-    /// Stops accepting and tells every service; closes what is left when the time is over.
-    fn drain(&mut self) {
-        if self.state != State::Running {
-            return;
-        }
-        self.desk.is_draining = true;
-        self.state = State::Draining { until: self.desk.now + self.config.drain_time };
-        self.undrained = self.names();
-        self.stop_accepting();
-    }
-
-    /// Closes everything.
-    fn stop(&mut self) {
-        if matches!(self.state, State::Stopping { .. }) {
-            return;
-        }
-        self.desk.is_draining = true;
-        self.state = State::Stopping { until: self.desk.now + LET_GO };
-        self.stop_accepting();
-        for name in self.names() {
-            self.with_connection(name, Connection::stop);
-        }
-        self.unwatch_if_quiet();
-    }
-
-    /// Whether to go on; false when everything is closed and the ring has let go of all memory.
-    fn end_if_due(&mut self) -> io::Result<bool> {
-        if let State::Draining { until } = self.state
-            && ((self.live == 0 && !self.is_accepting()) || self.desk.now >= until)
-        {
-            self.stop();
-        }
-        let State::Stopping { until } = self.state else { return Ok(true) };
-        self.unwatch_if_quiet();
-        Ok(self.ring.in_flight() > 0 && self.desk.now < until)
-    }
-
-    /// The watch for wake-ups is the last to go: once nothing else is in flight, it is cancelled. Just before goes what
-    /// services shared: files may be among it.
-    fn unwatch_if_quiet(&mut self) {
-        if self.live > 0 || !self.desk.requests.is_empty() {
-            return;
-        }
-        self.let_go_of_state();
-        if self.ring.in_flight() == 1 {
-            let wake = Token::new(Kind::Wake, Generation::default(), 0);
-            self.submit(Kind::Cancel, 0, Submission::Cancel { target: wake });
-        }
     }
 }
 
@@ -616,6 +578,8 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         let drained = self.ring.in_flight() == 0;
+        self.mailbox.close();
+        self.let_go_of_state();
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {
