@@ -107,7 +107,7 @@ fn try_tree(tree: &Path) -> io::Result<Fate> {
     }
 }
 
-/// The tests that are to catch it: the lives, and what crosses threads.
+/// The tests that are to catch it: the lives, scenes of a known pace, and what crosses threads.
 fn cargo(tree: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--quiet", "--package", "campanile-core", "--lib"]).current_dir(tree);
@@ -118,7 +118,7 @@ fn cargo(tree: &Path) -> Command {
 
 fn test(tree: &Path, most: Duration) -> io::Result<Output> {
     let mut child = cargo(tree)
-        .args(["--", "lives::", "wake::"])
+        .args(["--", "lives::", "scenes::", "wake::"])
         .stdout(fs::File::create(tree.join("stdout"))?)
         .stderr(fs::File::create(tree.join("stderr"))?)
         .process_group(0)

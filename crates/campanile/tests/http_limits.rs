@@ -26,11 +26,11 @@ fn echo(config: http::Config) -> impl Fn() -> Box<dyn campanile::Service> + Clon
     }
 }
 
-/// Five hundred clients send a byte at a time, for the first head or for the second: each is told 408 in its time, and
+/// A hundred clients send a byte at a time, for the first head or for the second: each is told 408 in its time, and
 /// nobody else is any slower for it.
 #[test]
 fn heads_that_trickle_in_are_cut_all_of_them() {
-    const CLIENTS: usize = 500;
+    const CLIENTS: usize = 100;
     let config = http::Config { header_timeout: SHORT * 5, ..http::Config::default() };
     let (server, address) = serve(Config::default(), echo(config));
     for is_second in [false, true] {
