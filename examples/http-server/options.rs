@@ -14,8 +14,8 @@ use crate::logs;
 /// What the core's own deadlines come after those of HTTP.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the access
-/// log anew, and SIGUSR2 starts it anew without refusing a connection.
+/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the
+/// access log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {

@@ -122,7 +122,7 @@ fn a_body_that_nobody_reads_is_not_late() {
     };
     everywhere(service, |client, server| {
         let before = counted(server).timed_out_body;
-        client.send(&post("/", &[b'x'; 10_000]));
+        client.send(post("/", &[b'x'; 10_000]));
         assert_eq!(client.reply().text(), "at last");
         assert_eq!(counted(server).timed_out_body, before);
     });
@@ -137,7 +137,7 @@ fn the_last_request_of_a_connection_is_told_so() {
             assert_eq!((reply.status, reply.closes()), (200, false));
         }
         // What is sent behind the last is not answered.
-        client.send(&post("/", b"the last"));
+        client.send(post("/", b"the last"));
         client.send(GET);
         let reply = client.reply();
         assert_eq!((reply.text(), reply.closes()), ("the last", true));

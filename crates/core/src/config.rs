@@ -24,8 +24,8 @@ pub struct Config {
     /// Connections of one worker at a time that were accepted from one address: those beyond are closed at once, and
     /// counted ([`Counters::turned_away`](crate::Counters)). An IPv6 address counts for its whole /64, an IPv4 one for
     /// itself; Unix sockets are not counted. Workers do not know of each other's, so of all of them an address may have
-    /// as many times more. `None`, by default, for no such limit: it costs about 2 µs of processor time per connection (a short one takes 31 µs otherwise), since the
-    /// kernel does not say who was accepted.
+    /// as many times more. `None`, by default, for no such limit: it costs about 2 µs of processor time per connection,
+    /// where a short one takes 31 µs otherwise, since the kernel does not say who was accepted and has to be asked.
     pub connections_per_address: Option<u32>,
 
     /// Entries of the submission queue, lowered to 32,768 (the kernel's limit); the completion queue has up to four
@@ -81,8 +81,9 @@ pub struct Config {
     /// a socket's send buffer, and peers free theirs in steps too: where such a step takes a slow peer longer than
     /// `send_stall`, that is what cuts it ([`socket_send_buffer`](Self::socket_send_buffer) makes the steps smaller).
     pub send_rate: u32,
-    /// How long nothing may be received or sent before a connection is closed; `None` for as long as it likes. It counts
-    /// while the service waits for its peer: one that waits for something else has its own time. 10 min by default.
+    /// How long nothing may be received or sent before a connection is closed; `None` for as long as it likes. It
+    /// counts while the service waits for its peer: one that waits for something else has its own time. 10 min by
+    /// default.
     pub idle_timeout: Option<Duration>,
     /// How long input that a service has seen and left unread, because it waits for the rest of it, may lie there: so
     /// the time for a frame from its first byte that was left to its last. Bytes that trickle in do not extend it, only

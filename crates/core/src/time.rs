@@ -60,7 +60,8 @@ impl Default for Time {
     }
 }
 
-/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`]: connections have several.
+/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`], since
+/// connections have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Millis(pub(crate) u64);
 

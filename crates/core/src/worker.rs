@@ -354,10 +354,10 @@ impl<R: Ring> Worker<R> {
             self.ring.submit(Token::new(kind, name.generation, name.slot), submission, &self.memory);
         }
         // A deadline that moves away leaves its entry in the wheel; when that fires, nothing is due.
-        if let Some(due) = connection.poll_timeout(&self.limits) {
-            if self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled) {
-                self.timers.schedule(name.slot, due);
-            }
+        if let Some(due) = connection.poll_timeout(&self.limits)
+            && self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled)
+        {
+            self.timers.schedule(name.slot, due);
         }
         if let Some((asker, ticket, result)) = connection.take_opened() {
             self.counters.connected += u64::from(result.is_ok());

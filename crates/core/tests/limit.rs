@@ -54,8 +54,8 @@ fn far_from_the_limit_an_accept_is_armed_once() {
     assert_eq!(counted(&server).accepts_armed, 14);
 }
 
-/// `ulimit -n 256`, and a thousand clients: as many as fit are served, the others wait in the queue, at no cost, and are
-/// served when these leave; no accept ever fails, and nobody is reset.
+/// `ulimit -n 256`, and a thousand clients: as many as fit are served, the others wait in the queue, at no cost, and
+/// are served when these leave; no accept ever fails, and nobody is reset.
 #[test]
 fn a_thousand_clients_and_few_descriptors() {
     const TEST: &str = "a_thousand_clients_and_few_descriptors";

@@ -25,6 +25,7 @@ mod config;
 pub mod convert;
 mod error;
 mod exchange;
+mod first;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
