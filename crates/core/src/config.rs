@@ -77,9 +77,9 @@ pub struct Config {
     /// Whoever is sent something has [`send_stall`](Self::send_stall) for it, and every byte taken gives it back the
     /// time that this rate takes for a byte, up to no more than that again. So a peer at twice the rate is never cut,
     /// and one at half of it after twice that time at the latest, once the buffers of the sockets are full. Only what
-    /// is unsent counts: when all was taken, the next answer begins anew. The kernel takes bytes in steps of a third of
-    /// a socket's send buffer, and peers free theirs in steps too: where such a step takes a slow peer longer than
-    /// `send_stall`, that is what cuts it ([`socket_send_buffer`](Self::socket_send_buffer) makes the steps smaller).
+    /// is unsent counts: when all was taken, the next answer begins anew. The kernel takes bytes in steps
+    /// ([`socket_unsent`](Self::socket_unsent)), and peers free the memory of their sockets in steps too: where such a
+    /// step takes a slow peer longer than `send_stall`, that is what cuts it.
     pub send_rate: u32,
     /// How long nothing may be received or sent before a connection is closed; `None` for as long as it likes. It
     /// counts while the service waits for its peer: one that waits for something else has its own time. 10 min by
@@ -112,6 +112,11 @@ pub struct Config {
     pub defer_accept: Option<Duration>,
     /// Size of the kernel's receive buffer per socket, in bytes (SO_RCVBUF); its own choice by default.
     pub socket_receive_buffer: Option<u32>,
+    /// Bytes that the kernel takes of a TCP connection that was accepted, beyond what is on its way to the peer
+    /// (TCP_NOTSENT_LOWAT of tcp(7)); `None` for as many as its send buffer holds, which is megabytes. So it takes bytes
+    /// as the peer does, in steps of half of that at most, and a slow peer has little of the kernel's memory. 128 KiB
+    /// by default.
+    pub socket_unsent: Option<u32>,
     /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
     pub socket_send_buffer: Option<u32>,
 
@@ -155,6 +160,7 @@ impl Default for Config {
             nodelay: true,
             defer_accept: None,
             socket_receive_buffer: None,
+            socket_unsent: Some(128 * 1024),
             socket_send_buffer: None,
             bundles: true,
             direct_descriptors: true,
