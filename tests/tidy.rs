@@ -36,7 +36,7 @@ const LONG: &[(&str, usize, &str)] = &[
         700,
         "an arm per operation, side by side with its neighbours",
     ),
-    ("crates/core/src/server.rs", 580, "fitting, starting and stopping share the handle"),
+    ("crates/core/src/server.rs", 620, "fitting, starting and stopping share the handle"),
     ("crates/core/src/timer.rs", 620, "half of it is the model that the wheel is tested against"),
     ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),
     (

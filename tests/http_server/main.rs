@@ -8,8 +8,10 @@
 mod support;
 
 mod access_log;
+mod callers;
 mod curl;
 mod endpoints;
+mod hand_over;
 mod killed;
 mod load;
 mod memory;

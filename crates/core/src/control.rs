@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::counters::Verdict;
-use crate::desk::{Desk, Handle};
+use crate::desk::{Desk, Handle, InnerFrame};
 use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
 use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
 use crate::time::Time;
+use crate::timeout::Timeout;
 use crate::wake::Waker;
 
 /// The time, a timer, wakers, addresses, and what a service can ask its worker for. Answers come as
@@ -174,11 +175,11 @@ impl<'a> Control<'a> {
         self.scope.desk.shared()
     }
 
-    /// Whether the server was told to drain or to stop: it is not ready for more, and what is answered now is among the
-    /// last.
+    /// Whether the server was told to stop: new clients are better sent elsewhere. True even before this connection is
+    /// told [`Event::Drain`](crate::Event::Drain).
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.scope.desk.is_draining
+        self.scope.desk.is_draining()
     }
 
     /// Counts a request, in [`Counters::requests`](crate::Counters): an addition, no more.
@@ -195,6 +196,17 @@ impl<'a> Control<'a> {
     /// logs what it said.
     pub fn report_panic(&mut self, panic: &Panic) {
         self.scope.report_panic(panic);
+    }
+
+    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not show
+    /// it.
+    pub(crate) fn note_inner_frame(&mut self, frame: InnerFrame) {
+        self.scope.desk.inner_frame = Some(frame);
+    }
+
+    /// Counts a deadline that a protocol's peer has missed; those of the core count themselves.
+    pub fn count_timeout(&mut self, timeout: Timeout) {
+        self.scope.desk.counters.count_timeout(timeout);
     }
 
     /// How much room a service is promised when it is called for input or for room, in bytes.
@@ -250,7 +262,7 @@ impl Scope<'_> {
         tracing::error!("a service panicked while it served {}: {panic}", peer(self));
     }
 
-    fn address(&mut self, side: Side) -> io::Result<Address> {
+    pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {
         let known = |facts: &Facts| match side {
             Side::Peer => facts.peer.clone(),
             Side::Local => facts.local.clone(),

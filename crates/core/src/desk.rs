@@ -22,6 +22,14 @@ pub struct Handle {
     pub(crate) generation: Generation,
 }
 
+/// An inner service has seen the beginning of a frame, and waits for the rest of it: its layer has consumed what the
+/// connection sees, so nothing there tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InnerFrame {
+    /// It has consumed some of its input in this call, so the frame is another one.
+    pub(crate) went_on: bool,
+}
+
 /// What services reach of their worker, and what they leave there for it to do.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -36,8 +44,8 @@ pub(crate) struct Desk {
     tickets: u64,
     /// What is counted while services are called; the worker counts the rest.
     pub(crate) counters: Counters,
-    /// The worker was told to drain or to stop.
-    pub(crate) is_draining: bool,
+    /// What a layer tells of its inner service, within one call.
+    pub(crate) inner_frame: Option<InnerFrame>,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -53,7 +61,7 @@ impl Desk {
             mailbox,
             tickets: 0,
             counters: Counters::default(),
-            is_draining: false,
+            inner_frame: None,
             shared: Vec::new(),
         }
     }
@@ -68,6 +76,10 @@ impl Desk {
 
     pub(crate) fn waker(&self, handle: Handle) -> Waker {
         Waker { mailbox: Arc::clone(&self.mailbox), handle }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailbox.is_draining()
     }
 
     pub(crate) fn shared<T: Any + Default>(&mut self) -> Rc<T> {

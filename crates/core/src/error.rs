@@ -8,6 +8,7 @@ use crate::config::BadConfig;
 use crate::guard::Panic;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
+use crate::server::InheritError;
 
 /// Why a server did not start, or came to an end by itself.
 ///
@@ -44,6 +45,8 @@ pub enum ServeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A socket that this process was given cannot be listened on.
+    Inherit(InheritError),
     /// The kernel refused a ring.
     Ring(Refusal),
     /// A worker's thread could not be started.
@@ -83,6 +86,7 @@ impl fmt::Display for ServeError {
                 write!(f, "{address} is no address of this machine: `ip address` lists those it has")
             }
             ServeError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Inherit(error) => error.fmt(f),
             ServeError::Ring(refusal) => refusal.fmt(f),
             ServeError::Thread(error) => {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
@@ -105,6 +109,7 @@ impl std::error::Error for ServeError {
             ServeError::Listen { error, .. } | ServeError::Thread(error) | ServeError::RingBroke(error) => {
                 Some(error)
             }
+            ServeError::Inherit(error) => Some(error),
             ServeError::Ring(refusal) => Some(refusal),
             _ => None,
         }
@@ -120,6 +125,12 @@ impl From<BadAddress> for ServeError {
 impl From<BadConfig> for ServeError {
     fn from(error: BadConfig) -> ServeError {
         ServeError::BadConfig(error)
+    }
+}
+
+impl From<InheritError> for ServeError {
+    fn from(error: InheritError) -> ServeError {
+        ServeError::Inherit(error)
     }
 }
 

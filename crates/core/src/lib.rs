@@ -89,6 +89,7 @@ mod send_pool;
 mod server;
 mod service;
 mod time;
+mod timeout;
 mod timer;
 mod token;
 mod wake;
@@ -110,7 +111,11 @@ pub use nested::{Inner, Layer, Nested};
 pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
-pub use server::{ListenerId, Monitor, Server, ServerHandle, Stopper, Survey, WorkerId};
+pub use server::{
+    HandOverError, InheritError, Inherited, ListenerId, Monitor, Server, ServerHandle, Stopper, Successor,
+    Survey, WorkerId,
+};
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
+pub use timeout::Timeout;
 pub use wake::Waker;

@@ -1,14 +1,16 @@
 //! The server: listeners, workers, and the handle by which they are stopped.
 
 mod end;
+mod inherited;
 mod monitor;
+mod stopper;
+mod successor;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -30,6 +32,12 @@ use crate::worker::{Factory, Listening, Worker, memory_for};
 use end::End;
 pub(crate) use monitor::Question;
 pub use monitor::{Monitor, Survey};
+
+pub use inherited::{InheritError, Inherited};
+use inherited::{Listeners, Share};
+pub use stopper::Stopper;
+use successor::Estate;
+pub use successor::{HandOverError, Successor};
 
 /// Descriptors that are not for connections: listeners, files, logs.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -56,6 +64,7 @@ const LONGEST_TABLE: u32 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Server {
     addresses: Vec<Address>,
+    inherited: Inherited,
     mistake: Option<ServeError>,
     workers: Option<usize>,
     pin: bool,
@@ -111,6 +120,18 @@ impl Server {
             Ok(address) => self.addresses.push(address),
             Err(error) => self.mistake = self.mistake.or(Some(error.into())),
         }
+        self
+    }
+
+    /// Serves these sockets, which listen already: those of [`Inherited::from_env`], mostly.
+    ///
+    /// An address of [`listen`](Self::listen) that one of them has is served through it, and not opened (port 0 is any
+    /// port they have); the other addresses are opened as ever. Those with an address that was not named are served
+    /// too, as listeners behind those that were. Whatever the number of workers, each socket is served by some worker.
+    /// TCP_NODELAY, the backlog and the other options of sockets in [`Config`] are set on them.
+    #[must_use]
+    pub fn inherit(mut self, inherited: Inherited) -> Server {
+        self.inherited.extend(inherited);
         self
     }
 
@@ -178,10 +199,12 @@ impl Server {
         self.start(&factory)
     }
 
-    fn start(self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
+    fn start(mut self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
+        let line = self.inherited.line.take();
+        let mut shared = self.inherited.settle(&mut self.addresses);
         if self.addresses.is_empty() {
             return Err(ServeError::NoAddress);
         }
@@ -191,26 +214,27 @@ impl Server {
         let capabilities =
             Capabilities::probe().map_err(|error| refusal(&error, &self.config, &surroundings))?;
         let (config, notices) = fit(self.config.checked()?, workers, &capabilities, &surroundings);
-        self.addresses.iter().try_for_each(listener::probe)?;
+        probe(&self.addresses, &shared)?;
 
         let (tell_end, ended) = mpsc::channel();
         let mut handle = ServerHandle {
+            estate: Arc::new(Estate::inherited(&self.addresses, &shared)),
             addresses: self.addresses,
-            unix_paths: Vec::new(),
+            line,
             running: Vec::new(),
             ended: Mutex::new(ended),
             notices,
             capabilities: capabilities.clone(),
             monitor: self.monitor,
         };
-        let shared = handle.open_shared(&config)?;
+        handle.open_shared(&mut shared, &config)?;
         for worker in 0..workers {
             // The first finds the ports that were left to the kernel, the others share them.
             let started = Start {
                 id: WorkerId(worker),
                 core: self.pin.then(|| cores[worker % cores.len()]),
                 addresses: handle.addresses.clone(),
-                shared: shared.iter().map(|fd| fd.as_ref().map(OwnedFd::try_clone).transpose()).collect(),
+                shares: shared.iter().map(|listeners| listeners.share(worker, workers)).collect(),
                 config: config.clone(),
                 capabilities: capabilities.clone(),
                 surroundings: surroundings.clone(),
@@ -321,8 +345,8 @@ struct Start {
     id: WorkerId,
     core: Option<usize>,
     addresses: Vec<Address>,
-    /// Listeners that all workers share: the Unix ones.
-    shared: io::Result<Vec<Option<OwnedFd>>>,
+    /// What it has of the listeners that are there already.
+    shares: io::Result<Vec<Share>>,
     config: Config,
     capabilities: Capabilities,
     surroundings: Surroundings,
@@ -401,41 +425,51 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
         ));
     }
     let (listeners, addresses) =
-        open_listeners(&start.addresses, start.shared, &config, &mut ring, &mut memory)?;
+        open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
     let factory = (start.make)(start.id);
     let queue = listener::queue_len(&config);
     let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
     let mut worker = worker.map_err(ServeError::RingBroke)?;
-    listeners.into_iter().for_each(|listener| worker.listen(Listening::owned(listener, queue)));
+    for (number, listener) in listeners {
+        worker.listen(Listening::owned(number, listener, queue));
+    }
     Ok((worker, addresses, notices))
 }
 
+/// A worker's listeners, each with the number of its address, and the addresses that they have.
+type Opened = (Vec<(usize, OwnedFd)>, Vec<Address>);
+
 fn open_listeners(
     addresses: &[Address],
-    shared: io::Result<Vec<Option<OwnedFd>>>,
+    shares: io::Result<Vec<Share>>,
     config: &Config,
     ring: &mut dyn Ring,
     memory: &mut Memory,
-) -> Result<(Vec<OwnedFd>, Vec<Address>), ServeError> {
+) -> Result<Opened, ServeError> {
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
-    for (address, shared) in addresses.iter().zip(shared.map_err(ServeError::Thread)?) {
-        let listener = match shared {
-            Some(shared) => shared,
-            None => listener::open_tcp(address, config, ring, memory)?,
-        };
-        let real = listener::bound_address(&listener);
+    for ((number, address), share) in addresses.iter().enumerate().zip(shares.map_err(ServeError::Thread)?) {
+        let opened = share.open(address, config, ring, memory)?;
+        let real = opened.first().map_or(Ok(address.clone()), listener::bound_address);
         bound.push(real.map_err(|error| ServeError::Listen { address: address.clone(), error })?);
-        listeners.push(listener);
+        listeners.extend(opened.into_iter().map(|listener| (number, listener)));
     }
     Ok((listeners, bound))
+}
+
+/// Checks that nobody has an address that is to be opened.
+fn probe(addresses: &[Address], shared: &[Listeners]) -> Result<(), ServeError> {
+    let opened = addresses.iter().zip(shared).filter(|(_, listeners)| listeners.sockets.is_empty());
+    opened.map(|(address, _)| address).try_for_each(listener::probe)
 }
 
 /// A server that runs. Dropping it stops it, as [`stop`](Self::stop) does, and waits until it has ended.
 #[derive(Debug)]
 pub struct ServerHandle {
     addresses: Vec<Address>,
-    unix_paths: Vec<PathBuf>,
+    estate: Arc<Estate>,
+    /// To the process that waits until this one is ready.
+    line: Option<UnixStream>,
     running: Vec<Running>,
     /// Which worker has ended, as they do.
     ended: Mutex<mpsc::Receiver<WorkerId>>,
@@ -476,13 +510,20 @@ impl ServerHandle {
     /// Something that stops this server, for a signal handler or another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { mailboxes: self.running.iter().map(|running| Arc::clone(&running.mailbox)).collect() }
+        let mailboxes = self.running.iter().map(|running| Arc::clone(&running.mailbox)).collect();
+        Stopper { mailboxes, estate: Arc::clone(&self.estate) }
     }
 
     /// Closes everything now: services are told [`Reason::ServerStopped`](crate::Reason), and nothing more is sent.
     /// Does not wait for it; [`wait`](Self::wait) does.
     pub fn stop(&self) {
         self.stopper().stop();
+    }
+
+    /// Whether it was told to drain or to stop: see [`Stopper::is_draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.stopper().is_draining()
     }
 
     /// Stops accepting and tells every service to finish ([`Event::Drain`](crate::Event)); what is not finished after
@@ -492,11 +533,21 @@ impl ServerHandle {
         self.stopper().drain();
     }
 
+    /// Says that this server is ready to the process that it takes over from, if there is one; that one goes then
+    /// ([`Stopper::start_successor`]). [`wait`](Self::wait) says it too.
+    pub fn ready(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.estate.come_into();
+            successor::take_over(line, self.stopper().mailboxes);
+        }
+    }
+
     /// Waits until the server has ended, because it was stopped or because it broke.
     ///
     /// # Errors
     /// When a worker ended by itself; the others are stopped then.
     pub fn wait(mut self) -> Result<(), ServeError> {
+        self.ready();
         self.join()
     }
 
@@ -519,27 +570,25 @@ impl ServerHandle {
             }
             result = result.and(ended);
         }
-        for path in self.unix_paths.drain(..) {
+        for path in self.estate.take_paths() {
             // Ours, and nobody listens on it any more.
             let _ = std::fs::remove_file(path);
         }
         result
     }
 
-    /// Opens the listeners that workers share.
-    fn open_shared(&mut self, config: &Config) -> Result<Vec<Option<OwnedFd>>, ServeError> {
-        let mut shared = Vec::new();
-        for address in &self.addresses {
-            shared.push(match address.path() {
-                None => None,
-                Some(path) => {
-                    let listener = listener::open_unix(path, config)?;
-                    self.unix_paths.push(path.to_path_buf());
-                    Some(listener)
-                }
-            });
+    /// Prepares the listeners that are there already, and opens the others that workers share: the Unix ones.
+    fn open_shared(&self, shared: &mut [Listeners], config: &Config) -> Result<(), ServeError> {
+        for (address, listeners) in self.addresses.iter().zip(shared) {
+            for listener in &listeners.sockets {
+                listener::prepare_inherited(listener, address, config)?;
+            }
+            if let (Some(path), true) = (address.path(), listeners.sockets.is_empty()) {
+                listeners.sockets.push(listener::open_unix(path, config)?);
+                self.estate.opened(path.into());
+            }
         }
-        Ok(shared)
+        Ok(())
     }
 }
 
@@ -548,29 +597,5 @@ impl Drop for ServerHandle {
         self.stop();
         // Whoever drops a handle does not want to know how it ended.
         let _ = self.join();
-    }
-}
-
-/// Stops a server from anywhere. Harmless when it has ended.
-#[derive(Clone)]
-pub struct Stopper {
-    mailboxes: Vec<Arc<Mailbox>>,
-}
-
-impl Stopper {
-    /// As [`ServerHandle::stop`].
-    pub fn stop(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.stop = true));
-    }
-
-    /// As [`ServerHandle::drain`].
-    pub fn drain(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.drain = true));
-    }
-}
-
-impl fmt::Debug for Stopper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopper").field("workers", &self.mailboxes.len()).finish()
     }
 }

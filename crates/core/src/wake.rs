@@ -7,8 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::desk::Handle;
 use crate::server::Question;
@@ -25,10 +27,18 @@ pub(crate) struct Letters {
     pub(crate) wakes: BTreeSet<Handle>,
     /// Stop accepting and tell every service to finish.
     pub(crate) drain: bool,
+    /// With it: another process serves the listeners from now on, and is told when this one accepts no more.
+    pub(crate) heir: Option<Arc<OwnedFd>>,
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
     pub(crate) questions: Vec<Question>,
+    /// Who wants to know that the worker is there.
+    pub(crate) roll_calls: Vec<mpsc::Sender<()>>,
+    /// Who wants the listeners too: another descriptor of each.
+    pub(crate) listeners: Vec<mpsc::Sender<io::Result<OwnedFd>>>,
+    /// Look at the queues of the listeners, even if nobody says that somebody came.
+    pub(crate) look_again: bool,
 }
 
 /// A worker's mailbox.
@@ -39,6 +49,8 @@ pub(crate) struct Mailbox {
     /// The worker has ended: nobody looks any more, so letters are thrown away by whoever puts them in.
     closed: AtomicBool,
     kick: Box<dyn Kick>,
+    /// The worker was told to drain or to stop: for whoever wants to know whether new clients are welcome.
+    is_draining: AtomicBool,
 }
 
 impl Mailbox {
@@ -48,7 +60,19 @@ impl Mailbox {
             kicked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             kick,
+            is_draining: AtomicBool::new(false),
         }
+    }
+
+    /// Has the worker stop: when what was begun is finished, or now.
+    pub(crate) fn end(&self, write: impl FnOnce(&mut Letters)) {
+        // First, so that nobody is told to come who then finds nobody.
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.post(write);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Puts something in, and gets the worker to look.

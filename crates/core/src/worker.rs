@@ -23,14 +23,19 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+mod ending;
 mod errands;
+mod guests;
 #[cfg(test)]
 mod lives;
+#[cfg(test)]
+mod scenes;
 mod seeing;
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,13 +50,14 @@ use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submis
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::SendPool;
 use crate::service::Service;
-use crate::time::{Clock, Time};
+use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
 use crate::wake::Mailbox;
 
 pub(crate) use accepting::Listening;
 use errands::Errands;
+use guests::Guests;
 
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
@@ -65,9 +71,6 @@ const WALL_EVERY: Duration = Duration::from_millis(500);
 /// The longest that a ring is told to wait. The kernel adds it to its clock and does not mind an overflow, so "never"
 /// would be "at once".
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a worker that ends waits for the kernel to let go of its memory.
-const LET_GO: Duration = Duration::from_secs(5);
 
 /// Makes the service of a connection that was accepted by the listener of that number.
 pub(crate) type Factory = Box<dyn FnMut(usize) -> Box<dyn Service>>;
@@ -84,6 +87,7 @@ pub(crate) struct Worker<R: Ring> {
     /// Accepted by the listener of that number when there was no slot any more: served as soon as there is one.
     waiting: VecDeque<(usize, Descriptor)>,
     errands: Errands,
+    guests: Guests,
     timers: TimerWheel,
     desk: Desk,
     mailbox: Arc<Mailbox>,
@@ -104,6 +108,8 @@ pub(crate) struct Worker<R: Ring> {
     undrained: Vec<Handle>,
     /// No place was left for another connection, when somebody last looked.
     is_paused: bool,
+    /// Dropped when nobody comes in here any more: whoever goes on with the listeners waits for it.
+    heir: Option<Arc<OwnedFd>>,
 }
 
 struct Slot {
@@ -122,7 +128,7 @@ struct Parts<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    Draining { until: Time },
+    Draining { until: Time, handed_over: bool },
     Stopping { until: Time },
 }
 
@@ -161,6 +167,7 @@ impl<R: Ring> Worker<R> {
             listening: Vec::new(),
             waiting: VecDeque::new(),
             errands: Errands::default(),
+            guests: Guests::default(),
             timers: TimerWheel::new(0),
             desk: Desk::new(Arc::clone(&mailbox), config.room as usize),
             mailbox,
@@ -179,6 +186,7 @@ impl<R: Ring> Worker<R> {
             expired: Vec::new(),
             undrained: Vec::new(),
             is_paused: false,
+            heir: None,
         })
     }
 
@@ -343,8 +351,7 @@ impl<R: Ring> Worker<R> {
             self.ring.submit(Token::new(kind, name.generation, name.slot), submission, &self.memory);
         }
         // A deadline that moves away leaves its entry in the wheel; when that fires, nothing is due.
-        if let Some(due) = connection.poll_timeout() {
-            let due = due.millis_up();
+        if let Some(due) = connection.poll_timeout(&self.limits) {
             if self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled) {
                 self.timers.schedule(name.slot, due);
             }
@@ -364,6 +371,7 @@ impl<R: Ring> Worker<R> {
         slot.connection = None;
         slot.generation = slot.generation.next();
         self.timers.cancel(name.slot);
+        self.guests.leave(name.slot);
         self.free.push(name.slot);
         self.live -= 1;
         self.counters.closed += 1;
@@ -401,8 +409,16 @@ impl<R: Ring> Worker<R> {
         for question in letters.questions {
             question.answer(&self.counters());
         }
+        for reply in letters.roll_calls {
+            // Whoever asked may have gone.
+            let _ = reply.send(());
+        }
+        self.lend_listeners(&letters.listeners);
+        if letters.look_again {
+            self.look_again();
+        }
         if letters.drain {
-            self.drain();
+            self.drain(letters.heir);
         }
         if letters.stop {
             self.stop();
@@ -473,7 +489,7 @@ impl<R: Ring> Worker<R> {
         if let Some(retry) = self.accept_retry_at() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        if let State::Draining { until } | State::Stopping { until } = self.state {
+        if let State::Draining { until, .. } | State::Stopping { until } = self.state {
             next = Some(next.map_or(until, |next| next.min(until)));
         }
         next.map(|next| next.since(self.desk.now).min(LONGEST_WAIT))
@@ -492,57 +508,6 @@ impl<R: Ring> Worker<R> {
             place.connection.as_ref().map(|_| Handle { slot: slot as u32, generation: place.generation })
         };
         self.slots.iter().enumerate().filter_map(live).collect()
-    }
-
-    /// Stops accepting and tells every service; closes what is left when the time is over.
-    fn drain(&mut self) {
-        if self.state != State::Running {
-            return;
-        }
-        tracing::debug!("draining {} connections", self.live);
-        self.desk.is_draining = true;
-        self.state = State::Draining { until: self.desk.now + self.config.drain_time };
-        self.undrained = self.names();
-        self.stop_accepting();
-    }
-
-    /// Closes everything.
-    fn stop(&mut self) {
-        if matches!(self.state, State::Stopping { .. }) {
-            return;
-        }
-        self.desk.is_draining = true;
-        self.state = State::Stopping { until: self.desk.now + LET_GO };
-        self.stop_accepting();
-        for name in self.names() {
-            self.with_connection(name, Connection::stop);
-        }
-        self.unwatch_if_quiet();
-    }
-
-    /// Whether to go on; false when everything is closed and the ring has let go of all memory.
-    fn end_if_due(&mut self) -> io::Result<bool> {
-        if let State::Draining { until } = self.state
-            && ((self.live == 0 && !self.is_accepting()) || self.desk.now >= until)
-        {
-            self.stop();
-        }
-        let State::Stopping { until } = self.state else { return Ok(true) };
-        self.unwatch_if_quiet();
-        Ok(self.ring.in_flight() > 0 && self.desk.now < until)
-    }
-
-    /// The watch for wake-ups is the last to go: once nothing else is in flight, it is cancelled. Just before goes what
-    /// services shared: files may be among it.
-    fn unwatch_if_quiet(&mut self) {
-        if self.live > 0 || !self.desk.requests.is_empty() {
-            return;
-        }
-        self.let_go_of_state();
-        if self.ring.in_flight() == 1 {
-            let wake = Token::new(Kind::Wake, Generation::default(), 0);
-            self.submit(Kind::Cancel, 0, Submission::Cancel { target: wake });
-        }
     }
 }
 
@@ -587,6 +552,11 @@ fn limits_of(config: &Config, abilities: Abilities) -> Limits {
         linger_limit: config.linger_limit,
         linger_time: config.linger_time,
         send_stall: config.send_stall,
+        send_rate: config.send_rate,
+        idle_timeout: Millis::from(config.idle_timeout),
+        frame_timeout: Millis::from(config.frame_timeout),
+        lifetime: Millis::from(config.lifetime),
+        lifetime_grace: Millis::from(Some(config.lifetime_grace)),
         lend_time: config.lend_time,
         abilities,
     }

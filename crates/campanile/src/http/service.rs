@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{
-    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Verdict, guard,
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Timeout, Verdict,
+    guard,
 };
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
@@ -108,9 +109,11 @@ pub struct Http<H> {
     stage: Stage,
     /// When the connection became idle, or the head began.
     since: Time,
+    /// Requests so far.
+    requests: u32,
     /// A part of a head is there.
     is_in_head: bool,
-    /// The server is to stop: the next answer is the last.
+    /// The server is to stop: the next answer is the last, and says so.
     is_draining: bool,
 }
 
@@ -135,6 +138,7 @@ impl<H: Handler> Http<H> {
             shared: None,
             stage: Stage::Idle,
             since: Time::ZERO,
+            requests: 0,
             is_in_head: false,
             is_draining: false,
         }
@@ -150,8 +154,15 @@ impl<H: Handler> Http<H> {
 
     /// Goes on for as long as it can.
     fn serve(&mut self, mut event: Option<Event>, cx: &mut Context<'_>) -> Flow {
+        let before = self.requests;
         loop {
             let flow = match &mut self.stage {
+                Stage::Idle if self.requests.wrapping_sub(before) >= self.config.pipeline_turn.get() => {
+                    // Others have their turn, and then this one again.
+                    let this = cx.handle();
+                    cx.wake(this);
+                    Some(Flow::Wait)
+                }
                 Stage::Idle => self.read_head(cx),
                 Stage::Exchanging(_) => self.go_on(event.take(), cx),
                 Stage::Skipping(_) => self.skip(cx),
@@ -165,7 +176,7 @@ impl<H: Handler> Http<H> {
     /// Looks for a head, and has it answered. `None` when the stage changed, or another head may follow.
     fn read_head(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
         if cx.input.is_empty() {
-            if cx.input.is_ended() || self.is_draining {
+            if cx.input.is_ended() {
                 return Some(Flow::Finish);
             }
             return Some(self.wait_for(1, cx));
@@ -195,7 +206,10 @@ impl<H: Handler> Http<H> {
                 };
                 let persists = head.keep_alive();
                 let timer = cx.timer();
-                let facts = if self.is_draining { head.exchange().closing() } else { head.exchange() };
+                self.requests = self.requests.wrapping_add(1);
+                let is_last = config.requests_per_connection.is_some_and(|most| self.requests >= most.get());
+                let is_last = is_last || self.is_draining;
+                let facts = if is_last { head.exchange().closing() } else { head.exchange() };
                 let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
                 let first = First { head: &head, rest, facts, config, shared };
                 let unsent = cx.output.unsent();
@@ -227,7 +241,7 @@ impl<H: Handler> Http<H> {
                         if cx.timer() == timer {
                             cx.clear_timer();
                         }
-                        let timers = Timers::new(cx.timer());
+                        let timers = Timers::new(cx.timer(), config);
                         let active =
                             Active::new(responder, begun, facts, incoming?, persists, record, timers);
                         self.stage = Stage::Exchanging(Box::new(active));
@@ -272,7 +286,8 @@ impl<H: Handler> Http<H> {
                 cx.count_answer(Verdict::Cut);
                 return Some(flow);
             }
-            Ended::Answered { keep_alive, status } => (keep_alive && !self.is_draining, status),
+            // One that was begun before the server was to stop did not say that it is the last, so it is not.
+            Ended::Answered { keep_alive, status } => (keep_alive, status),
         };
         let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
         let Active { incoming, persists, record, .. } = *active;
@@ -314,6 +329,9 @@ impl<H: Handler> Http<H> {
         let discarded = rest.discard(&mut cx.input);
         if !matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Idle;
+            if self.is_draining {
+                self.since = cx.now();
+            }
         }
         self.go_on_after(discarded, cx).unwrap_or(Some(Flow::Finish))
     }
@@ -330,15 +348,21 @@ impl<H: Handler> Http<H> {
     /// Waits for a head, for more of it, or for the rest of a body, but not for ever.
     fn wait_for(&mut self, at_least: usize, cx: &mut Context<'_>) -> Flow {
         // The timer is left where it is if it comes before: most requests come before it, and cost it nothing.
-        let deadline = self.deadline();
+        let deadline = self.deadline(cx);
         if cx.timer().is_none_or(|at| at > deadline) {
             cx.set_timer(deadline);
         }
         Flow::More(at_least)
     }
 
-    fn deadline(&self) -> Time {
-        self.since + if self.is_in_head { self.config.header_timeout } else { self.config.idle_timeout }
+    fn deadline(&self, cx: &Context<'_>) -> Time {
+        let waits_for_next = matches!(self.stage, Stage::Idle) && cx.input.is_empty();
+        self.since
+            + match (self.is_in_head, self.is_draining && waits_for_next) {
+                (_, true) => self.config.drain_grace,
+                (true, false) => self.config.header_timeout,
+                (false, false) => self.config.idle_timeout,
+            }
     }
 
     /// The timer of a connection on which no request is being answered.
@@ -348,9 +372,14 @@ impl<H: Handler> Http<H> {
         if is_read && (cx.output.unsent() > 0 || !cx.input.is_empty()) {
             self.since = cx.now();
         }
-        if cx.now() < self.deadline() {
+        if cx.now() < self.deadline(cx) {
             return self.serve(None, cx);
         }
+        cx.count_timeout(match (&self.stage, self.is_in_head) {
+            (Stage::Idle, true) => Timeout::Head,
+            (Stage::Idle, false) => Timeout::Idle,
+            (Stage::Skipping(_) | Stage::Exchanging(_), _) => Timeout::Body,
+        });
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
             self.refuse_head(&error, Facts::refused_to(&cx.input), cx);
@@ -454,17 +483,19 @@ impl<H: Handler> Service for Http<H> {
                 self.serve(None, cx)
             }
             Event::Closed(_) => {
-                if matches!(self.stage, Stage::Exchanging(_)) {
-                    cx.count_answer(Verdict::Cut);
-                }
-                Flow::Wait
+                let Stage::Exchanging(active) = &self.stage else { return Flow::Wait };
+                cx.count_answer(Verdict::Cut);
+                if active.ends_with_connection() { Flow::Abort } else { Flow::Wait }
             }
             Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {
                 if matches!(event, Event::Drain) {
                     self.is_draining = true;
-                    if let Stage::Exchanging(active) = &mut self.stage {
-                        active.drain();
+                    match &mut self.stage {
+                        Stage::Exchanging(active) => active.drain(),
+                        // The grace begins now.
+                        Stage::Idle if cx.input.is_empty() => self.since = cx.now(),
+                        Stage::Idle | Stage::Skipping(_) => {}
                     }
                 }
                 self.serve(Some(event), cx)

@@ -117,7 +117,7 @@ impl Monitor {
 
     /// A worker has died, and the others are not to go on without it.
     pub(super) fn stop_all(&self) {
-        self.mailboxes().iter().for_each(|mailbox| mailbox.post(|letters| letters.stop = true));
+        self.mailboxes().iter().for_each(|mailbox| mailbox.end(|letters| letters.stop = true));
     }
 
     fn ask_for(&self, asker: Asker) -> Survey {

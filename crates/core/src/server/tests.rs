@@ -34,7 +34,8 @@ fn waits_for(last_words: fn() -> io::Result<()>) -> ServeError {
     });
     let handle = ServerHandle {
         addresses: Vec::new(),
-        unix_paths: Vec::new(),
+        estate: Arc::default(),
+        line: None,
         running: running.collect(),
         ended: Mutex::new(ended),
         notices: Vec::new(),
