@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use campanile::http::{self, Answered, Error, Http, Metrics, Request, Response, Router};
 use campanile::{Config, Counters, FigureKind, Lines, Server, ServerHandle, framed};
@@ -108,13 +111,13 @@ fn an_answer_that_was_begun_does_not_look_complete_after_a_panic() {
     assert!(one.try_reply(false).is_err());
     assert_eq!((counted(&server).panicked, counted(&server).cut), (1, 1));
     // All of this one is there.
-    let mut one = Client::connect(address);
+    one = Client::connect(address);
     one.send("GET /panic/late HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(one.reply().text(), "fine");
     assert!(one.try_reply(false).is_err());
     assert_eq!((counted(&server).panicked, counted(&server).succeeded), (2, 1));
     // The answer may have been on its way, or not.
-    let mut one = Client::connect(address);
+    one = Client::connect(address);
     one.send("GET /panic/drop HTTP/1.1\r\nHost: a\r\n\r\n");
     let _ = one.try_reply(false);
     until("it is counted", || counted(&server).panicked == 3);
@@ -133,6 +136,7 @@ fn requests_are_counted_by_what_became_of_them() {
     // No request at all, and the last of its connection.
     one.send("nonsense\r\n\r\n");
     assert_eq!(one.reply().status, 400);
+    drop(one);
     // One that is given up.
     let mut one = client(address);
     one.write_all(b"POST /panic/body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\na").unwrap();
@@ -159,7 +163,8 @@ fn frames_are_counted() {
 #[test]
 fn readiness_ends_when_the_server_drains() {
     let (server, address) = serve(Config::default(), || {
-        Http::new(Router::new().get("/healthz", http::health).get("/readyz", http::readiness))
+        let config = http::Config { drain_grace: Duration::from_millis(1), ..http::Config::default() };
+        Http::new(Router::new().get("/healthz", http::health).get("/readyz", http::readiness)).config(config)
     });
     let mut one = Client::connect(address);
     assert_eq!((one.get("/healthz").status, one.get("/readyz").status), (200, 200));
@@ -247,4 +252,43 @@ fn metrics_have_every_figure_of_every_worker() {
     one.send("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     let reply = one.reply();
     assert_eq!((reply.status, reply.field("Allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+#[test]
+fn metrics_do_not_wait_for_a_worker_that_is_stuck() {
+    let server = Server::new().listen("127.0.0.1:0").workers(2);
+    let (monitor, free) = (server.monitor(), Arc::new(AtomicBool::new(false)));
+    let release = Arc::clone(&free);
+    let server = http::serve(server, http::Config::default(), move || {
+        let (monitor, free) = (monitor.clone(), Arc::clone(&free));
+        Router::new()
+            .get("/who", |_, response| response.text(200, std::thread::current().name().unwrap_or("")))
+            .get("/stick", move |_, response| {
+                while !free.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                response.text(200, "free")
+            })
+            .route("GET", "/metrics", Metrics::new(monitor))
+    });
+    let server = server.expect("a free port of loopback");
+    // The kernel chooses who is accepted where.
+    let mut of_worker = HashMap::new();
+    until("there is a connection on each", || {
+        let mut one = Client::connect(tcp(&server));
+        of_worker.insert(one.get("/who").text().to_owned(), one);
+        of_worker.len() == 2
+    });
+    let [mut one, mut other] =
+        ["campanile-0", "campanile-1"].map(|name| of_worker.remove(name).expect("by its name"));
+    other.send("GET /stick HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("it is stuck", || {
+        let samples = samples(one.get("/metrics").text());
+        let up = [0, 1].map(|worker| samples[&format!("campanile_worker_up{{worker=\"{worker}\"}}")]);
+        let is_told = [0, 1]
+            .map(|worker| samples.contains_key(&format!("campanile_turns_total{{worker=\"{worker}\"}}")));
+        (up, is_told) == ([1.0, 0.0], [true, false])
+    });
+    release.store(true, Ordering::SeqCst);
+    assert_eq!(other.reply().text(), "free");
 }
