@@ -139,6 +139,7 @@ fn a_hangup_opens_the_access_log_anew() {
     let site = Site::start(&["--access-log", &path]);
     let ask = || Call::connect(site.address(), 1).expect("it listens").ask(true);
     assert_eq!(ask(), Ok(false));
+    until("it is written", || fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 1));
     fs::rename(&path, &moved).expect("it is ours");
     site.signal(Signal::HUP);
     until("it is opened anew", || site.said().contains("opened anew"));

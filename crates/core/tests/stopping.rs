@@ -9,13 +9,16 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use campanile_core::{Bytes, Config, Connect, Context, Event, Flow, Input, Output, Reason, Server, on_open};
-use support::{Told, client, counted, nothing_held, process, tcp, until};
+use campanile_core::{
+    Bytes, Config, Connect, Context, Event, Flow, HandOverError, Input, Output, Reason, Server, on_open,
+};
+use support::{LONG, Told, client, counted, nothing_held, process, round, tcp, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -81,7 +84,7 @@ fn connections_that_are_over_leave_no_descriptor() {
                 match index % 3 {
                     0 => support::reset(client),
                     1 => drop(client),
-                    _ => drop(support::round(&mut client, b"hello").expect("an echo")),
+                    _ => drop(round(&mut client, b"hello").expect("an echo")),
                 }
             }
             nothing_held(&server);
@@ -229,7 +232,7 @@ fn draining_lets_services_finish() {
     let to = tcp(&server);
     let mut idle: Vec<_> = (0..20).map(|_| client(to)).collect();
     for client in &mut idle {
-        support::round(client, b"hello").expect("an echo");
+        round(client, b"hello").expect("an echo");
     }
     let began = Instant::now();
     server.drain();
@@ -310,7 +313,7 @@ fn draining_serves_those_in_the_queue() {
         let server = server.expect("a free port of loopback");
         let to = tcp(&server);
         let mut first = client(to);
-        support::round(&mut first, b"hello").expect("an echo");
+        round(&mut first, b"hello").expect("an echo");
         let mut queued: Vec<_> = (0..5).map(|_| client(to)).collect();
         for client in &mut queued {
             client.write_all(b"hello").expect("room in the socket");
@@ -326,4 +329,31 @@ fn draining_serves_those_in_the_queue() {
         assert!(std::net::TcpStream::connect(to).is_err(), "nobody listens");
     }
     nothing_left(&before);
+}
+
+/// Whatever does not become ready leaves the server as it was, and nothing behind.
+#[test]
+fn a_successor_that_fails_costs_nothing() {
+    let _one = one_at_a_time();
+    let begin = taken_before();
+    let server = Server::new().listen("127.0.0.1:0").workers(2).serve(|| support::echo);
+    let server = server.expect("a free port of loopback");
+    let stopper = server.stopper();
+    let before = process::descriptors();
+    let start = |program: &str, arguments: &[&str], within| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let error = stopper.start_successor(command, within).map(drop).expect_err("it is none");
+        assert!(error.to_string().contains(program) && !stopper.is_draining(), "{error}");
+        error
+    };
+    assert!(matches!(start("/nowhere/at/all", &[], LONG), HandOverError::Start { .. }));
+    assert!(matches!(start("true", &[], LONG), HandOverError::Ended { .. }));
+    let late = start("sleep", &["1000"], Duration::from_millis(100));
+    assert!(matches!(late, HandOverError::Late { .. }), "{late}");
+    assert_eq!(process::descriptors(), before);
+    let mut client = client(tcp(&server));
+    assert_eq!(round(&mut client, b"hello").expect("an echo"), b"hello");
+    drop((client, stopper, server));
+    nothing_left(&begin);
 }
