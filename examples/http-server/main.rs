@@ -42,7 +42,9 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     server = server.inherit(inherited);
     let files = options.root.map(Files::new).transpose()?;
-    let mut server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
+    let monitor = server.monitor();
+    let make = move || routes::router(files.clone(), body_limit, monitor.clone());
+    let mut server = http::serve(server, config, make)?;
     let reopener = access_log.as_ref().map(|log| log.reopener.clone());
     signals::heed(signals, server.stopper(), reopener, options.successor)?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());

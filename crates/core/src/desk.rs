@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::counters::Counters;
 use crate::errand::{Request, Ticket};
 use crate::operation::Descriptor;
 use crate::time::Time;
@@ -33,10 +34,8 @@ pub(crate) struct Desk {
     pub(crate) requests: VecDeque<(Handle, Ticket, Request)>,
     mailbox: Arc<Mailbox>,
     tickets: u64,
-    /// Services that panicked.
-    pub(crate) panicked: u64,
-    /// Bytes lent that were given back.
-    pub(crate) returned: u64,
+    /// What is counted while services are called; the worker counts the rest.
+    pub(crate) counters: Counters,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -51,8 +50,7 @@ impl Desk {
             requests: VecDeque::new(),
             mailbox,
             tickets: 0,
-            panicked: 0,
-            returned: 0,
+            counters: Counters::default(),
             shared: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::address::{Address, BadAddress};
 use crate::config::BadConfig;
+use crate::guard::Panic;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
 use crate::server::InheritError;
@@ -53,7 +54,7 @@ pub enum ServeError {
     /// A worker ended because its ring broke.
     RingBroke(io::Error),
     /// A worker panicked, outside of any service.
-    WorkerPanicked,
+    WorkerPanicked(Panic),
 }
 
 impl fmt::Display for ServeError {
@@ -91,7 +92,7 @@ impl fmt::Display for ServeError {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
             }
             ServeError::RingBroke(error) => write!(f, "a worker's ring broke: {error}"),
-            ServeError::WorkerPanicked => f.write_str("a worker panicked; the message is above"),
+            ServeError::WorkerPanicked(panic) => write!(f, "a worker panicked: {panic}"),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The server: listeners, workers, and the handle by which they are stopped.
 
+mod end;
 mod inherited;
+mod monitor;
 mod stopper;
 mod successor;
 #[cfg(test)]
@@ -9,14 +11,13 @@ mod tests;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::guard::Panic;
 use crate::listener;
 use crate::operation::Memory;
 use crate::refusal::{Asked, Refusal, Surroundings};
@@ -26,7 +27,11 @@ use crate::ring::probe::Capabilities;
 use crate::service::Service;
 use crate::time::SystemClock;
 use crate::wake::Mailbox;
-use crate::worker::{Counters, Factory, Listening, Worker, memory_for};
+use crate::worker::{Factory, Listening, Worker, memory_for};
+
+use end::End;
+pub(crate) use monitor::Question;
+pub use monitor::{Monitor, Survey};
 
 pub use inherited::{InheritError, Inherited};
 use inherited::{Listeners, Share};
@@ -64,6 +69,7 @@ pub struct Server {
     workers: Option<usize>,
     pin: bool,
     config: Config,
+    monitor: Monitor,
 }
 
 /// Makes a worker's factory of services, on that worker's thread.
@@ -151,6 +157,12 @@ impl Server {
         self
     }
 
+    /// What asks the workers of this server, once it is started: for its own services to have.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
     /// Starts, and returns when it listens: every connection runs a service made by `make`, which is called on the
     /// worker that accepted it, once for each connection.
     ///
@@ -213,6 +225,7 @@ impl Server {
             ended: Mutex::new(ended),
             notices,
             capabilities: capabilities.clone(),
+            monitor: self.monitor,
         };
         handle.open_shared(&mut shared, &config)?;
         for worker in 0..workers {
@@ -227,7 +240,8 @@ impl Server {
                 surroundings: surroundings.clone(),
                 make: Arc::clone(make),
             };
-            let end = End { id: WorkerId(worker), tell: tell_end.clone() };
+            let (tell, all) = (tell_end.clone(), handle.monitor.clone());
+            let end = End { id: WorkerId(worker), is_well: false, tell, all };
             // An error drops the handle, which stops those that run.
             let (running, addresses, notices) = start_worker(started, end)?;
             handle.running.push(running);
@@ -238,6 +252,7 @@ impl Server {
                 }
             }
         }
+        handle.monitor.begin(handle.running.iter().map(|running| Arc::clone(&running.mailbox)).collect());
         for notice in &handle.notices {
             tracing::warn!("{notice}");
         }
@@ -338,18 +353,6 @@ struct Start {
     make: MakeFactory,
 }
 
-/// Tells that a worker's thread has come to its end, by itself or by a panic, when it is dropped.
-struct End {
-    id: WorkerId,
-    tell: mpsc::Sender<WorkerId>,
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let _ = self.tell.send(self.id);
-    }
-}
-
 /// A worker that runs.
 #[derive(Debug)]
 struct Running {
@@ -364,11 +367,19 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
     let (report, started) = mpsc::channel();
     let name = format!("campanile-{}", start.id.0);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let _end = end;
+        let mut end = end;
+        let _span = tracing::info_span!("worker", id = start.id.0).entered();
         match prepare(start) {
             Ok((mut worker, addresses, notices)) => {
                 let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
-                worker.run()
+                tracing::debug!("the worker runs");
+                let ran = worker.run();
+                end.is_well = ran.is_ok();
+                match &ran {
+                    Ok(()) => tracing::debug!("the worker has ended"),
+                    Err(error) => tracing::error!("the worker's ring broke, and the server stops: {error}"),
+                }
+                ran
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -377,16 +388,14 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
         }
     });
     let thread = thread.map_err(ServeError::Thread)?;
-    let started: Result<Started<Arc<Mailbox>>, ServeError> =
-        started.recv().unwrap_or(Err(ServeError::WorkerPanicked));
-    match started {
-        Ok((mailbox, addresses, notices)) => {
-            Ok((Running { mailbox, thread: Some(thread) }, addresses, notices))
-        }
-        Err(error) => {
-            let _ = thread.join();
-            Err(error)
-        }
+    let started: Result<Result<Started<Arc<Mailbox>>, ServeError>, _> = started.recv();
+    if let Ok(Ok((mailbox, addresses, notices))) = started {
+        return Ok((Running { mailbox, thread: Some(thread) }, addresses, notices));
+    }
+    match (thread.join(), started) {
+        (Err(thrown), _) => Err(ServeError::WorkerPanicked(Panic::of(thrown))),
+        (Ok(_), Ok(Err(error))) => Err(error),
+        (Ok(ended), _) => Err(ServeError::Thread(ended.err().unwrap_or(io::ErrorKind::Other.into()))),
     }
 }
 
@@ -406,6 +415,7 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
     };
     let ring = KernelRing::new(shape, &memory);
     let mut ring = ring.map_err(|error| refusal(&error, &config, &start.surroundings))?;
+    tracing::debug!(flavour = ?ring.flavour(), entries = ring.queue_entries(), "the ring is set up");
     let mut notices = Vec::new();
     if ring.queue_entries() < config.queue_entries {
         notices.push(format!(
@@ -465,6 +475,7 @@ pub struct ServerHandle {
     ended: Mutex<mpsc::Receiver<WorkerId>>,
     notices: Vec<String>,
     capabilities: Capabilities,
+    monitor: Monitor,
 }
 
 impl ServerHandle {
@@ -494,21 +505,6 @@ impl ServerHandle {
         let s = if workers == 1 { "" } else { "s" };
         let summary = format!("listening on {} with {workers} worker{s} on io_uring", addresses.join(", "));
         self.notices.iter().fold(summary, |summary, notice| format!("{summary}\nnote: {notice}"))
-    }
-
-    /// What each worker has counted so far; empty for one that has ended.
-    #[must_use]
-    pub fn counters(&self) -> Vec<Counters> {
-        let ask = |running: &Running| {
-            let (reply, counters) = mpsc::channel();
-            running.mailbox.post(|letters| letters.counts.push(reply));
-            // One that has ended does not answer any more; one that does not answer for so long is stuck.
-            (0..100).find_map(|_| match counters.recv_timeout(Duration::from_millis(50)) {
-                Ok(counted) => Some(Some(counted)),
-                Err(_) => running.thread.as_ref().is_none_or(JoinHandle::is_finished).then_some(None),
-            })?
-        };
-        self.running.iter().filter_map(ask).collect()
     }
 
     /// Something that stops this server, for a signal handler or another thread.
@@ -567,7 +563,7 @@ impl ServerHandle {
             let ended = match thread.join() {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(ServeError::RingBroke(error)),
-                Err(_) => Err(ServeError::WorkerPanicked),
+                Err(thrown) => Err(ServeError::WorkerPanicked(Panic::of(thrown))),
             };
             if ended.is_err() {
                 self.stop();

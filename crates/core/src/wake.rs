@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::desk::Handle;
-use crate::worker::Counters;
+use crate::server::Question;
 
 /// Gets a ring out of its wait, from any thread.
 pub(crate) trait Kick: Send + Sync {
@@ -32,7 +32,9 @@ pub(crate) struct Letters {
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
-    pub(crate) counts: Vec<mpsc::Sender<Counters>>,
+    pub(crate) questions: Vec<Question>,
+    /// Who wants to know that the worker is there.
+    pub(crate) roll_calls: Vec<mpsc::Sender<()>>,
     /// Who wants the listeners too: another descriptor of each.
     pub(crate) listeners: Vec<mpsc::Sender<io::Result<OwnedFd>>>,
     /// Look at the queues of the listeners, even if nobody says that somebody came.
@@ -44,6 +46,8 @@ pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
     /// A kick is on its way that the worker has not answered yet.
     kicked: AtomicBool,
+    /// The worker has ended: nobody looks any more, so letters are thrown away by whoever puts them in.
+    closed: AtomicBool,
     kick: Box<dyn Kick>,
     /// The worker was told to drain or to stop: for whoever wants to know whether new clients are welcome.
     is_draining: AtomicBool,
@@ -51,8 +55,13 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(kick: Box<dyn Kick>) -> Mailbox {
-        let (kicked, is_draining) = (AtomicBool::new(false), AtomicBool::new(false));
-        Mailbox { letters: Mutex::default(), kicked, kick, is_draining }
+        Mailbox {
+            letters: Mutex::default(),
+            kicked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            kick,
+            is_draining: AtomicBool::new(false),
+        }
     }
 
     /// Has the worker stop: when what was begun is finished, or now.
@@ -72,6 +81,16 @@ impl Mailbox {
         if !self.kicked.swap(true, Ordering::AcqRel) {
             self.kick.kick();
         }
+        if self.closed.load(Ordering::Acquire) {
+            self.collect();
+        }
+    }
+
+    /// The worker has ended. A letter is either thrown away here, or put in after the lock was released here, and
+    /// then whoever puts it in sees the flag.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.collect();
     }
 
     /// Takes everything out: what the worker does when it was kicked.

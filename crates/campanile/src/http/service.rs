@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{
-    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time,
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Verdict, guard,
 };
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
@@ -25,7 +25,7 @@ use super::active::{Active, Ended};
 use super::body::{Discarded, Incoming, Rest};
 use super::config::{Config, MAX_FIELDS, standard};
 use super::error::{self, Error};
-use super::log::Record;
+use super::log::{self, Record};
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
@@ -186,6 +186,7 @@ impl<H: Handler> Http<H> {
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 self.is_in_head = false;
                 self.since = cx.control.now();
+                cx.control.count_request();
                 let Some(shared) = self.shared.as_deref() else { return Some(Flow::Abort) };
                 let (config, handler) = (&*self.config, &self.handler);
                 let rest = cx.input.len() - consumed;
@@ -218,9 +219,7 @@ impl<H: Handler> Http<H> {
                             },
                             |flow| (status, flow),
                         );
-                        if let Some(record) = record {
-                            record.tell(status, cx.now());
-                        }
+                        log::answered(status, record, cx);
                         flow
                     }
                     How::Later { begun, responder } => {
@@ -246,9 +245,9 @@ impl<H: Handler> Http<H> {
 
     /// Answers to what is no request.
     fn refuse_head(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
-        if self.config.access_log {
-            Record::unread(&mut cx.control).tell(error.status(), cx.now());
-        }
+        let record = self.config.access_log.then(|| Record::unread(&mut cx.control));
+        cx.count_request();
+        log::answered(error.status(), record, cx);
         self.refuse(error, facts, cx);
     }
 
@@ -270,6 +269,7 @@ impl<H: Handler> Http<H> {
             Ended::NotYet(flow) => return Some(flow),
             Ended::Cut(flow) => {
                 self.stage = Stage::Idle;
+                cx.count_answer(Verdict::Cut);
                 return Some(flow);
             }
             // One that was begun before the server was to stop did not say that it is the last, so it is not.
@@ -277,9 +277,7 @@ impl<H: Handler> Http<H> {
         };
         let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
         let Active { incoming, persists, record, .. } = *active;
-        if let Some(record) = record {
-            record.tell(status, cx.now());
-        }
+        log::answered(status, record, cx);
         cx.clear_timer();
         self.since = cx.now();
         self.after(incoming, keep_alive, persists, cx).unwrap_or(Some(Flow::Finish))
@@ -417,7 +415,10 @@ impl First<'_> {
         let answered = if head.target().is_https() {
             Err(Error::new(421, "this is not a connection for https"))
         } else {
-            handler.handle(&Request::new(head), response)
+            guard(|| handler.handle(&Request::new(head), response)).unwrap_or_else(|panic| {
+                control.report_panic(&panic);
+                Err(error::of_panic())
+            })
         };
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
@@ -462,10 +463,11 @@ impl<H: Handler> Service for Http<H> {
                 (self.since, self.is_in_head) = (cx.now(), true);
                 self.serve(None, cx)
             }
-            Event::Closed(_) => match &self.stage {
-                Stage::Exchanging(active) if active.ends_with_connection() => Flow::Abort,
-                _ => Flow::Wait,
-            },
+            Event::Closed(_) => {
+                let Stage::Exchanging(active) = &self.stage else { return Flow::Wait };
+                cx.count_answer(Verdict::Cut);
+                if active.ends_with_connection() { Flow::Abort } else { Flow::Wait }
+            }
             Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {
                 if matches!(event, Event::Drain) {

@@ -6,7 +6,7 @@
 //! (RFC 9112, section 9.6).
 
 use crate::flight::Flight;
-use crate::guard::{guard, let_go};
+use crate::guard::guard;
 use crate::input::Input;
 use crate::operation::{Half, Memory, Outcome, Submission};
 use crate::service::{Context, Event, Flow, Reason};
@@ -159,7 +159,10 @@ impl Connection {
         if let (true, Stage::Ending(ending)) = (is_cut, &mut self.stage) {
             ending.reset = true;
         }
-        let_go(self.facts.take());
+        let facts = self.facts.take();
+        if let Err(panic) = guard(|| drop(facts)) {
+            self.report(&panic, env);
+        }
     }
 
     /// The last event; says whether the service was in the middle of what must not look complete.
@@ -170,15 +173,16 @@ impl Connection {
         let scope = Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring);
         // Not ended: a peer that is gone never said that it had sent all.
         let mut cx = Context::new(Input::new(&mut [], false), nothing.output(), &mut timer, scope);
-        // Whatever it throws, this connection is over already.
-        let flow = guard(|| {
-            let flow = service.handle(Event::Closed(reason), &mut cx);
-            drop(service);
-            flow
-        });
-        let is_cut = matches!(flow, Some(Flow::Abort));
-        // It may be a service, which may panic too.
-        guard(|| drop(flow));
+        // Whatever it throws, this connection is over already. Whether it may be asked or not, it is dropped.
+        let told = guard(|| service.handle(Event::Closed(reason), &mut cx));
+        drop(cx);
+        let is_cut = matches!(told, Ok(Flow::Abort));
+        let (flow, thrown) = told.map_or_else(|panic| (None, Some(panic)), |flow| (Some(flow), None));
+        // What it said may be a service as well.
+        let dropped = [guard(|| drop(flow)), guard(|| drop(service))].into_iter().filter_map(Result::err);
+        for panic in thrown.into_iter().chain(dropped) {
+            self.report(&panic, env);
+        }
         is_cut
     }
 

@@ -36,13 +36,14 @@ impl Stopper {
     }
 
     /// Whether every worker answers within that time. One that does not is stuck in a service, or has ended. It costs
-    /// each worker a wake-up and a look at its connections: for a watchdog every few seconds, not for every request.
+    /// each worker a wake-up: for a watchdog every few seconds, not for every request.
     #[must_use]
     pub fn answers(&self, within: Duration) -> bool {
         let (reply, answers) = mpsc::channel();
         for mailbox in &self.mailboxes {
-            mailbox.post(|letters| letters.counts.push(reply.clone()));
+            mailbox.post(|letters| letters.roll_calls.push(reply.clone()));
         }
+        drop(reply);
         let until = Instant::now() + within;
         self.mailboxes
             .iter()

@@ -109,7 +109,7 @@ impl<R: Ring> Worker<R> {
         self.keep_places();
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.live >= self.config.max_connections
     }
 
@@ -120,6 +120,7 @@ impl<R: Ring> Worker<R> {
     /// A connection has come: cancels the multishot accepts that could now bring more than there are places for, and
     /// when there is no place any accept.
     pub(super) fn keep_places(&mut self) {
+        self.note_pause();
         let free = self.free_places();
         for index in 0..self.listening.len() {
             let armed = self.listening.iter().filter(|listening| !listening.is_cancelled());
@@ -151,6 +152,7 @@ impl<R: Ring> Worker<R> {
         {
             self.welcome(listener, socket);
         }
+        self.note_pause();
         for index in 0..self.listening.len() {
             self.arm_accept(index);
             self.close_listener(index);
@@ -195,9 +197,9 @@ impl<R: Ring> Worker<R> {
         }
         self.counters.accepted += 1;
         let number = self.listening[listener].number;
-        let Some(service) = guard(|| (self.factory)(number)) else {
-            self.desk.panicked += 1;
-            return self.close_stray(socket);
+        let service = match guard(|| (self.factory)(number)) {
+            Ok(service) => service,
+            Err(panic) => return self.turn_away(socket, &panic),
         };
         let name = self.settle(|name| Connection::accepted(name, socket, service));
         self.with_connection(name, Connection::handle_accept);

@@ -24,6 +24,7 @@ impl<R: Ring> Worker<R> {
         if self.state != State::Running {
             return;
         }
+        tracing::debug!("draining {} connections", self.live);
         let until = self.desk.now + self.config.drain_time;
         self.state = State::Draining { until, handed_over: heir.is_some() };
         self.heir = heir;
@@ -77,7 +78,7 @@ impl<R: Ring> Worker<R> {
                 tracing::warn!("cut: {}", connection.describe(&mut env));
             }
         }
-        self.counters.cut += cut as u64;
+        self.counters.cut_off += cut as u64;
         let time = self.config.drain_time;
         tracing::warn!(
             "the time to drain ({time:?}) is over: {cut} connections were cut{}, and {waited} closed whose clients \
