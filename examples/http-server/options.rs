@@ -10,8 +10,8 @@ use clap::builder::BoolishValueParser;
 
 use crate::logs;
 
-/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the access
-/// log anew, and SIGUSR2 starts it anew without refusing a connection.
+/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the
+/// access log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {

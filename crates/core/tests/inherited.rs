@@ -122,6 +122,7 @@ fn a_stopper_knows_how_a_server_is() {
     assert!(stopper.is_draining() && server.is_draining());
     drop(client);
     server.wait().expect("it ends");
+    assert!(stopper.answers(LONG), "nobody is stuck");
 }
 
 /// An answer that is cut by a stop does not end as one that is whole.

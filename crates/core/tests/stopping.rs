@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use campanile_core::{
     Bytes, Config, Connect, Context, Event, Flow, HandOverError, Input, Output, Reason, Server, on_open,
 };
-use support::{LONG, Told, client, counted, nothing_held, process, round, tcp, until};
+use support::{LONG, Told, client, counted, nothing_held, process, tcp, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -84,7 +84,7 @@ fn connections_that_are_over_leave_no_descriptor() {
                 match index % 3 {
                     0 => support::reset(client),
                     1 => drop(client),
-                    _ => drop(round(&mut client, b"hello").expect("an echo")),
+                    _ => drop(support::round(&mut client, b"hello").expect("an echo")),
                 }
             }
             nothing_held(&server);
@@ -232,7 +232,7 @@ fn draining_lets_services_finish() {
     let to = tcp(&server);
     let mut idle: Vec<_> = (0..20).map(|_| client(to)).collect();
     for client in &mut idle {
-        round(client, b"hello").expect("an echo");
+        support::round(client, b"hello").expect("an echo");
     }
     let began = Instant::now();
     server.drain();
@@ -313,7 +313,7 @@ fn draining_serves_those_in_the_queue() {
         let server = server.expect("a free port of loopback");
         let to = tcp(&server);
         let mut first = client(to);
-        round(&mut first, b"hello").expect("an echo");
+        support::round(&mut first, b"hello").expect("an echo");
         let mut queued: Vec<_> = (0..5).map(|_| client(to)).collect();
         for client in &mut queued {
             client.write_all(b"hello").expect("room in the socket");
@@ -353,7 +353,7 @@ fn a_successor_that_fails_costs_nothing() {
     assert!(matches!(late, HandOverError::Late { .. }), "{late}");
     assert_eq!(process::descriptors(), before);
     let mut client = client(tcp(&server));
-    assert_eq!(round(&mut client, b"hello").expect("an echo"), b"hello");
+    assert_eq!(support::round(&mut client, b"hello").expect("an echo"), b"hello");
     drop((client, stopper, server));
     nothing_left(&begin);
 }
