@@ -60,6 +60,34 @@ impl Default for Time {
     }
 }
 
+/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`]: connections have several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(pub(crate) u64);
+
+impl Millis {
+    pub(crate) const NEVER: Millis = Millis(u64::MAX);
+
+    /// The moment, or a tick later, so that nothing counted from it comes early.
+    pub(crate) fn at(moment: Time) -> Millis {
+        Millis(moment.millis_up())
+    }
+}
+
+impl std::ops::Add for Millis {
+    type Output = Millis;
+
+    /// Never, if either is.
+    fn add(self, later: Millis) -> Millis {
+        Millis(self.0.saturating_add(later.0))
+    }
+}
+
+impl From<Option<Duration>> for Millis {
+    fn from(length: Option<Duration>) -> Millis {
+        length.map_or(Millis::NEVER, |length| Millis::at(Time::from_start(length)))
+    }
+}
+
 impl std::ops::Add<Duration> for Time {
     type Output = Time;
 

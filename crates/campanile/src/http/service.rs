@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{
-    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Verdict, guard,
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Timeout, Verdict,
+    guard,
 };
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
@@ -108,6 +109,8 @@ pub struct Http<H> {
     stage: Stage,
     /// When the connection became idle, or the head began.
     since: Time,
+    /// Requests so far.
+    requests: u32,
     /// A part of a head is there.
     is_in_head: bool,
     /// The server is to stop: the next answer is the last, and says so.
@@ -135,6 +138,7 @@ impl<H: Handler> Http<H> {
             shared: None,
             stage: Stage::Idle,
             since: Time::ZERO,
+            requests: 0,
             is_in_head: false,
             is_draining: false,
         }
@@ -150,8 +154,15 @@ impl<H: Handler> Http<H> {
 
     /// Goes on for as long as it can.
     fn serve(&mut self, mut event: Option<Event>, cx: &mut Context<'_>) -> Flow {
+        let before = self.requests;
         loop {
             let flow = match &mut self.stage {
+                Stage::Idle if self.requests.wrapping_sub(before) >= self.config.pipeline_turn.get() => {
+                    // Others have their turn, and then this one again.
+                    let this = cx.handle();
+                    cx.wake(this);
+                    Some(Flow::Wait)
+                }
                 Stage::Idle => self.read_head(cx),
                 Stage::Exchanging(_) => self.go_on(event.take(), cx),
                 Stage::Skipping(_) => self.skip(cx),
@@ -192,7 +203,10 @@ impl<H: Handler> Http<H> {
                 };
                 let persists = head.keep_alive();
                 let timer = cx.timer();
-                let facts = if self.is_draining { head.exchange().closing() } else { head.exchange() };
+                self.requests = self.requests.wrapping_add(1);
+                let is_last = config.requests_per_connection.is_some_and(|most| self.requests >= most.get());
+                let is_last = is_last || self.is_draining;
+                let facts = if is_last { head.exchange().closing() } else { head.exchange() };
                 let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
                 let first = First { head: &head, rest, facts, config, shared };
                 let unsent = cx.output.unsent();
@@ -224,7 +238,7 @@ impl<H: Handler> Http<H> {
                         if cx.timer() == timer {
                             cx.clear_timer();
                         }
-                        let timers = Timers::new(cx.timer());
+                        let timers = Timers::new(cx.timer(), config);
                         let active =
                             Active::new(responder, begun, facts, incoming?, persists, record, timers);
                         self.stage = Stage::Exchanging(Box::new(active));
@@ -356,6 +370,11 @@ impl<H: Handler> Http<H> {
         if cx.now() < self.deadline(cx) {
             return self.serve(None, cx);
         }
+        cx.count_timeout(match (&self.stage, self.is_in_head) {
+            (Stage::Idle, true) => Timeout::Head,
+            (Stage::Idle, false) => Timeout::Idle,
+            (Stage::Skipping(_) | Stage::Exchanging(_), _) => Timeout::Body,
+        });
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
             self.refuse_head(&error, Facts::refused_to(&cx.input), cx);

@@ -51,6 +51,7 @@ struct Seen {
 fn config_of(random: &mut Random) -> Config {
     Config {
         max_connections: *random.pick(&[1, 2, 5, 20, 1_000, 1_000]),
+        connections_per_address: random.chance(60).then(|| *random.pick(&[1, 3])),
         receive_buffers: *random.pick(&[1, 2, 4, 8, 64]),
         receive_buffer_len: *random.pick(&[16, 64, 200, 512, 4_096]),
         receive_budget: *random.pick(&[16, 100, 1_000, 10_000]),
@@ -64,9 +65,19 @@ fn config_of(random: &mut Random) -> Config {
         file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),
+        send_rate: *random.pick(&[0, 0, 100, 500]),
         lend_time: Duration::from_millis(*random.pick(&[1, 5, 20, 100])),
+        idle_timeout: sometimes(random, &[500, 2_000]),
+        frame_timeout: sometimes(random, &[500, 2_000]),
+        lifetime: sometimes(random, &[2_000, 5_000]),
+        lifetime_grace: Duration::from_millis(*random.pick(&[0, 300, 3_000])),
         ..Config::default()
     }
+}
+
+/// A deadline of so many milliseconds, in some lives.
+fn sometimes(random: &mut Random, millis: &[u64]) -> Option<Duration> {
+    random.chance(150).then(|| Duration::from_millis(*random.pick(millis)))
 }
 
 /// Lives one life, and says what was seen in it, or what was wrong with it.
@@ -95,7 +106,8 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         _ => (table_len(config.max_connections) as usize, true),
     };
     let ledger = Ledger::default();
-    let mut town = Town::new(Random::new(random.next()), ledger.clone(), config.send_stall);
+    let mut town = Town::new(Random::new(random.next()), ledger.clone(), &config);
+    ledger.set_frame_timeout(config.frame_timeout);
     if !abilities.set_option {
         // The worker then makes real sockets.
         town.kinds.retain(|&kind| kind != Kind::Relay);
@@ -109,7 +121,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let drop_after = random.chance(60).then(|| random.below(400) as u64);
     let mut world = World::new(Random::new(random.next()), table);
     world.traced = std::env::var_os("CAMPANILE_TRACE").is_some();
-    world.send_stall = config.send_stall;
+    (world.send_stall, world.send_rate) = (config.send_stall, config.send_rate);
     world.table_suffices = suffices;
     world.stats_at_once = random.chance(512);
     prepare(&mut world);
@@ -122,6 +134,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let mut ring = SimulatedRing::new(world, sizes, abilities, Rc::clone(&town));
     let outside = ring.outside();
     let listeners = [ring.listener(), ring.listener()];
+    let per_address = config.connections_per_address.unwrap_or(u32::MAX);
     let (limit, queue) = (config.max_connections, town.borrow().backlog as u32);
     let factory = {
         let ledger = ledger.clone();
@@ -137,11 +150,24 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     }
 
     let mut wrong = Vec::new();
+    let mut seen_away = 0;
     loop {
         let turned = worker.turn();
         let mut outside = outside.borrow_mut();
         if worker.live > limit {
             wrong.push(format!("{} connections, and {limit} are allowed", worker.live));
+        }
+        let turned_away = worker.counters.turned_away - seen_away;
+        seen_away += turned_away;
+        for _ in 0..turned_away {
+            ledger.closed_unnamed();
+            outside.world.faults.recovered(Recovery::TurnedAway);
+        }
+        if worker.guests.most() > per_address {
+            wrong.push(format!(
+                "{} connections of an address, and {per_address} are allowed",
+                worker.guests.most()
+            ));
         }
         if !worker.has_places() {
             wrong.push(format!("more may be accepted at once than fit beside {} of {limit}", worker.live));
@@ -233,6 +259,7 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("slots not free", (worker.slots.len() - worker.free.len()) as u64);
     check("send buffers", worker.memory.sends.held() as u64);
     check("flights", worker.memory.flights.in_the_air() as u64);
+    check("guests", u64::from(worker.guests.most()));
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
     check("file buffers", worker.memory.files.out() as u64);
     left
