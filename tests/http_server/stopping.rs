@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::callers::Call;
+use crate::callers::{Call, Calls};
 use crate::endpoints::Answer;
 use crate::site::{Folder, Site};
 use crate::support::common::{client, until};
@@ -116,6 +116,27 @@ fn no_request_is_lost_and_no_close_is_unannounced() {
 #[test]
 fn who_asks_again_within_the_grace_is_told_of_the_end() {
     nothing_is_lost(Duration::from_millis(100));
+}
+
+/// Whoever got through to the server is served, however late; the others are refused.
+#[test]
+fn who_connects_while_it_stops_is_served_or_refused() {
+    for workers in ["1", "2", "4"] {
+        let (mut site, calls) = (Site::start(&["--workers", workers]), Calls::default());
+        let to = site.address();
+        thread::scope(|scope| {
+            for caller in 1..=24 {
+                let calls = &calls;
+                scope.spawn(move || calls.call(to, caller, true));
+            }
+            until("there is load", || calls.answered.load(Ordering::Relaxed) > 500);
+            site.signal(Signal::TERM);
+        });
+        let refused = |wrong: &String| wrong.starts_with("connecting: Connection refused");
+        let (refused, wrong): (Vec<_>, Vec<_>) = calls.wrong().into_iter().partition(refused);
+        assert_eq!((refused.len(), wrong), (24, Vec::new()), "{workers} workers");
+        assert_eq!(site.ends().code(), Some(0), "{}", site.said());
+    }
 }
 
 #[test]

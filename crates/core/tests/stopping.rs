@@ -9,6 +9,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -16,7 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use campanile_core::{
-    Bytes, Config, Connect, Context, Event, Flow, HandOverError, Input, Output, Reason, Server, on_open,
+    Address, Bytes, Config, Connect, Context, Event, Flow, HandOverError, Input, Output, Reason, Server,
+    on_open,
 };
 use support::{LONG, Told, client, counted, nothing_held, process, tcp, until};
 
@@ -356,4 +358,36 @@ fn a_successor_that_fails_costs_nothing() {
     assert_eq!(support::round(&mut client, b"hello").expect("an echo"), b"hello");
     drop((client, stopper, server));
     nothing_left(&begin);
+}
+
+/// Whoever gets into the queue of a Unix listener while its workers drain is served; the others are refused.
+#[test]
+fn draining_resets_nobody_at_a_unix_socket() {
+    let _one = one_at_a_time();
+    let path = std::env::temp_dir().join(format!("campanile-stopping-{}", std::process::id()));
+    for round in 0..20 {
+        let server = Server::new().listen(Address::unix(&path)).workers(2).serve(|| support::echo);
+        let server = server.expect("a folder for everybody");
+        let served = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while let Ok(mut stream) = UnixStream::connect(&path) {
+                            stream.set_read_timeout(Some(LONG)).expect("any time but zero");
+                            support::round(&mut stream, b"hello")?;
+                            served.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok::<(), std::io::Error>(())
+                    })
+                })
+                .collect();
+            until("there is load", || served.load(Ordering::Relaxed) > 50);
+            server.drain();
+            for caller in callers {
+                caller.join().expect("no panic").unwrap_or_else(|error| panic!("round {round}: {error}"));
+            }
+        });
+        server.wait().expect("it ends");
+    }
 }
