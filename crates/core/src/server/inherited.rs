@@ -23,8 +23,8 @@ use crate::operation::Memory;
 use crate::ring::Ring;
 
 /// What a process says to the one that it starts in its place: its own number, the descriptor of the line between the
-/// two, and those of the sockets, each with a `+` before it if a server opened it and a `=NAME` behind it if it has a name;
-/// all separated by colons.
+/// two, and those of the sockets, each with a `+` before it if a server opened it and a `=NAME` behind it if it has a
+/// name; all separated by colons.
 pub(super) const HANDED_OVER: &str = "CAMPANILE_LISTENERS";
 
 /// The first descriptor that systemd passes: sd_listen_fds(3).
