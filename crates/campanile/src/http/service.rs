@@ -123,10 +123,7 @@ impl<H: Handler> Http<H> {
     /// Looks for a head, and has it answered. `None` when the stage changed, or another head may follow.
     fn read_head(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
         if cx.input.is_empty() {
-            if cx.input.is_ended() {
-                return Some(Flow::Finish);
-            }
-            return Some(self.wait_for(1, cx));
+            return Some(if cx.input.is_ended() { Flow::Finish } else { self.wait_for(1, cx) });
         }
         // Whoever answers can write and hand over as much as a small answer takes, and one large piece.
         if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
@@ -276,9 +273,7 @@ impl<H: Handler> Http<H> {
         let discarded = rest.discard(&mut cx.input);
         if !matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Idle;
-            if self.is_draining {
-                self.since = cx.now();
-            }
+            self.since = cx.now();
         }
         self.go_on_after(discarded, cx).unwrap_or(Some(Flow::Finish))
     }
