@@ -34,7 +34,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // What is still to be written of the access log is written when this is dropped.
     let _access_log = logs::start(&options.log, options.access_log.as_deref())?;
     let (config, body_limit) = (options.http(), options.body_limit());
-    let mut server = Server::new().workers(options.workers()).pin(options.pin).config(options.server());
+    let mut server =
+        options.on_ring(Server::new()).workers(options.workers()).pin(options.pin).config(options.server());
     for address in options.listen {
         server = server.listen(address);
     }

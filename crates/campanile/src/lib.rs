@@ -35,9 +35,9 @@ mod reply;
 
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
-    Control, Counters, Event, File, FileStat, Flow, Handle, Holder, Inner, Input, Layer, ListenerId, Nested,
-    OpenFile, Output, Reason, Receiver, Refusal, Sender, ServeError, Server, ServerHandle, Service, Stopper,
-    Ticket, Time, Waker, WorkerId, channel, on_open,
+    Control, Counters, Event, Feature, File, FileStat, Flow, Handle, Holder, Inner, Input, Layer, ListenerId,
+    Nested, OpenFile, Output, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle,
+    Service, Stopper, Ticket, Time, Waker, WorkerId, channel, on_open,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

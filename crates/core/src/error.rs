@@ -7,6 +7,7 @@ use crate::address::{Address, BadAddress};
 use crate::config::BadConfig;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
+use crate::server::UnknownName;
 
 /// Why a server did not start, or came to an end by itself.
 ///
@@ -43,8 +44,17 @@ pub enum ServeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// An environment variable says something that is none of what it may say.
+    BadEnvironment {
+        /// Its name.
+        variable: &'static str,
+        /// What it says, and what it may say.
+        error: UnknownName,
+    },
     /// The kernel refused a ring.
     Ring(Refusal),
+    /// The kernel refused an epoll descriptor.
+    Epoll(io::Error),
     /// A worker's thread could not be started.
     Thread(io::Error),
     /// A worker ended because its ring broke.
@@ -82,7 +92,16 @@ impl fmt::Display for ServeError {
                 write!(f, "{address} is no address of this machine: `ip address` lists those it has")
             }
             ServeError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::BadEnvironment { variable, error } => {
+                write!(f, "{variable}: {error}; correct it, or unset it")
+            }
             ServeError::Ring(refusal) => refusal.fmt(f),
+            ServeError::Epoll(error) => {
+                write!(
+                    f,
+                    "cannot wait by epoll: {error}; check `ulimit -n`, and the seccomp filter if there is one"
+                )
+            }
             ServeError::Thread(error) => {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
             }
@@ -101,9 +120,11 @@ impl fmt::Debug for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ServeError::Listen { error, .. } | ServeError::Thread(error) | ServeError::RingBroke(error) => {
-                Some(error)
-            }
+            ServeError::Listen { error, .. }
+            | ServeError::Thread(error)
+            | ServeError::RingBroke(error)
+            | ServeError::Epoll(error) => Some(error),
+            ServeError::BadEnvironment { error, .. } => Some(error),
             ServeError::Ring(refusal) => Some(refusal),
             _ => None,
         }

@@ -107,7 +107,7 @@ pub use nested::{Inner, Layer, Nested};
 pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
-pub use server::{ListenerId, Server, ServerHandle, Stopper, WorkerId};
+pub use server::{Feature, ListenerId, RingKind, Server, ServerHandle, Stopper, UnknownName, WorkerId};
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
 pub use wake::Waker;

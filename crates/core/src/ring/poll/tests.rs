@@ -1,0 +1,1 @@
+//! The ring over epoll, by itself.
