@@ -16,6 +16,7 @@
 //! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool of
 //!   threads would cost every read that *is* in memory two switches between threads, which is more than the read.
 
+mod operations;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -37,14 +38,10 @@ use crate::wake::Kick;
 
 use super::plain::{self, EventKick};
 use super::{Abilities, Ring, Side};
-use place::{INPUT, Key, Operation, Place};
+use place::{Key, Operation, Place};
 
 /// What epoll says at one time at most; the rest it says the next time.
 const EVENTS: usize = 512;
-
-/// Completions of one receive, or of one accept, in a wait: then it is the others' turn.
-const PIECES: u32 = 8;
-const ACCEPTS: u32 = 64;
 
 /// How often it is tried to connect to a Unix listener whose queue is full, which nothing tells the end of.
 const KNOCK: Duration = Duration::from_millis(10);
@@ -143,237 +140,6 @@ impl PollRing {
         self.end(token, done);
     }
 
-    fn begin_input(&mut self, fd: RawFd, operation: Operation) -> io::Result<()> {
-        if self.place(fd).input.is_some() {
-            return Err(libc_error(libc::EBUSY));
-        }
-        match operation.submission {
-            // It is shared with whoever else has this listener, who would wait here if we did not say so.
-            Submission::Accept { .. } => plain::never_wait(fd)?,
-            // It cannot be tried, only waited for.
-            Submission::Watch { .. } => {
-                self.register(fd, INPUT)?;
-                self.place(fd).readable = false;
-            }
-            _ => {}
-        }
-        self.waiting.insert(operation.token, fd);
-        let place = self.place(fd);
-        place.input = Some(operation);
-        if place.readable {
-            self.queue(fd);
-        }
-        Ok(())
-    }
-
-    fn begin_output(&mut self, fd: RawFd, operation: Operation, memory: &Memory) -> io::Result<()> {
-        let place = self.place(fd);
-        if place.output.is_some() {
-            return Err(libc_error(libc::EBUSY));
-        }
-        if place.writable {
-            self.give(fd, operation, memory);
-        } else {
-            self.wait_for_room(fd, operation);
-        }
-        Ok(())
-    }
-
-    fn watch_peer(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
-        self.register(fd, INPUT)?;
-        let place = self.place(fd);
-        if place.peer.is_some() {
-            return Err(libc_error(libc::EBUSY));
-        }
-        if !place.trouble.is_empty() {
-            let seen = place.trouble.bits();
-            self.end(token, Ok(seen));
-        } else {
-            place.peer = Some(token);
-            self.waiting.insert(token, fd);
-        }
-        Ok(())
-    }
-
-    /// Tries the input of every place that may bring something, each once.
-    fn take_inputs(&mut self, memory: &Memory) {
-        for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else { return };
-            let Some(place) = self.place_of(key) else { continue };
-            place.queued = false;
-            let Some(operation) = place.input.take() else { continue };
-            match operation.submission {
-                Submission::Accept { multishot, .. } => self.accept(key.fd, operation, multishot),
-                Submission::Receive { budget, .. } => {
-                    if !self.receive(key.fd, operation, budget, memory) {
-                        return;
-                    }
-                }
-                _ => {
-                    self.tell(operation.token, Outcome::Count(libc::POLLIN as u32), true, None);
-                    self.place(key.fd).readable = false;
-                    self.place(key.fd).input = Some(operation);
-                }
-            }
-        }
-    }
-
-    fn accept(&mut self, fd: RawFd, operation: Operation, multishot: bool) {
-        for _ in 0..ACCEPTS {
-            match plain::accept(fd) {
-                Ok(socket) => {
-                    self.renew(socket as RawFd);
-                    if !multishot {
-                        return self.end_accept(fd, operation.token, Ok(socket));
-                    }
-                    self.tell(operation.token, Outcome::Count(socket), true, None);
-                }
-                Err(error) if would_wait(&error) => return self.wait_for_input(fd, operation),
-                Err(error) => return self.end_accept(fd, operation.token, Err(error)),
-            }
-        }
-        self.place(fd).input = Some(operation);
-        self.queue(fd);
-    }
-
-    /// The ring is not told when a listener is closed: so between two accepts it knows nothing of it.
-    fn end_accept(&mut self, fd: RawFd, token: Token, result: io::Result<u32>) {
-        self.unregister(fd);
-        self.forget(fd);
-        self.end(token, result);
-    }
-
-    /// False if no buffer is left, and those that were filled are to be read first.
-    fn receive(&mut self, fd: RawFd, mut operation: Operation, budget: u32, memory: &Memory) -> bool {
-        for _ in 0..PIECES {
-            let Some((buffer, len)) = memory.buffers.peek_as_kernel(self.head) else {
-                if self.filled > 0 {
-                    self.place(fd).input = Some(operation);
-                    self.place(fd).queued = true;
-                    let key = self.place(fd).key(fd);
-                    self.ready.push_front(key);
-                    return false;
-                }
-                self.end(operation.token, Err(libc_error(libc::ENOBUFS)));
-                return true;
-            };
-            let room = if budget == 0 { len } else { len.min(budget - operation.done) };
-            let mut received = Ok(0);
-            memory.buffers.fill_as_kernel(buffer, |bytes| {
-                received = plain::receive(fd, &mut bytes[..room as usize]);
-                0
-            });
-            match received {
-                Ok(n @ 1..) => {
-                    self.head = self.head.wrapping_add(1);
-                    self.filled += 1;
-                    operation.done += n;
-                    let more = budget == 0 || operation.done < budget;
-                    self.place(fd).brought(n, room);
-                    if !more {
-                        self.waiting.remove(&operation.token);
-                    }
-                    self.tell(operation.token, Outcome::Count(n), more, Some(buffer));
-                    if !more {
-                        return true;
-                    }
-                    if !self.place(fd).readable {
-                        self.wait_for_input(fd, operation);
-                        return true;
-                    }
-                }
-                Err(error) if would_wait(&error) => {
-                    self.place(fd).is_drained();
-                    self.wait_for_input(fd, operation);
-                    return true;
-                }
-                ended => {
-                    self.end(operation.token, ended);
-                    return true;
-                }
-            }
-        }
-        self.place(fd).input = Some(operation);
-        self.queue(fd);
-        true
-    }
-
-    /// Puts it back, to be tried when epoll says so.
-    fn wait_for_input(&mut self, fd: RawFd, operation: Operation) {
-        self.place(fd).readable = false;
-        self.place(fd).input = Some(operation);
-        if let Err(error) = self.register(fd, INPUT) {
-            self.place(fd).input = None;
-            self.end(operation.token, Err(error));
-        }
-    }
-
-    /// Tries to get on with output.
-    fn give(&mut self, fd: RawFd, mut operation: Operation, memory: &Memory) {
-        let Operation { token, submission, .. } = operation;
-        match submission {
-            Submission::WatchRoom { .. } => {
-                let trouble = self.place(fd).trouble;
-                return self.end(token, Ok((EventFlags::OUT | trouble).bits()));
-            }
-            Submission::Connect { address, .. } => {
-                return self.connect(fd, operation, plain::connect(fd, address, memory));
-            }
-            _ => {}
-        }
-        let len = plain::len_of(submission, memory);
-        loop {
-            match plain::send(fd, submission, operation.done, memory) {
-                Ok(n) => operation.done += n,
-                Err(error) if would_wait(&error) => return self.wait_for_room(fd, operation),
-                // What went out is told first; the error comes again.
-                Err(_) if operation.done > 0 => return self.end(token, Ok(operation.done)),
-                Err(error) => return self.end(token, Err(error)),
-            }
-            if operation.done >= len {
-                return self.end(token, Ok(len));
-            }
-        }
-    }
-
-    fn connect(&mut self, fd: RawFd, operation: Operation, result: io::Result<u32>) {
-        match result {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                self.wait_for_room(fd, operation);
-            }
-            Err(error) if would_wait(&error) => {
-                let place = self.place(fd);
-                place.output = Some(operation);
-                let key = place.key(fd);
-                self.waiting.insert(operation.token, fd);
-                self.knocking.push(key);
-            }
-            result => {
-                self.place(fd).is_connected();
-                self.end(operation.token, result);
-            }
-        }
-    }
-
-    /// Tries again to connect to Unix listeners whose queue was full.
-    fn knock(&mut self, memory: &Memory) {
-        for key in std::mem::take(&mut self.knocking) {
-            if let Some(operation) = self.place_of(key).and_then(|place| place.output.take()) {
-                self.give(key.fd, operation, memory);
-            }
-        }
-    }
-
-    fn wait_for_room(&mut self, fd: RawFd, operation: Operation) {
-        self.place(fd).writable = false;
-        self.place(fd).output = Some(operation);
-        self.waiting.insert(operation.token, fd);
-        if let Err(error) = self.register(fd, INPUT | EventFlags::OUT) {
-            self.place(fd).output = None;
-            self.end(operation.token, Err(error));
-        }
-    }
-
     /// Takes note of what epoll says of one place, and goes on with what waited for it.
     fn heed(&mut self, event: Event, memory: &Memory) {
         let key = Key::from_data(event.data);
@@ -451,6 +217,14 @@ impl PollRing {
             let key = place.key(fd);
             self.ready.push_back(key);
         }
+    }
+
+    /// As [`queue`](Self::queue), before all others.
+    fn queue_first(&mut self, fd: RawFd) {
+        let place = self.place(fd);
+        place.queued = true;
+        let key = place.key(fd);
+        self.ready.push_front(key);
     }
 
     /// Has epoll tell of a place what is in `flags`, if it does not yet. It tells what is so already, too.
@@ -598,10 +372,6 @@ impl Ring for PollRing {
     fn in_flight(&self) -> u64 {
         self.in_flight
     }
-}
-
-fn would_wait(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 fn libc_error(errno: i32) -> io::Error {

@@ -1,0 +1,276 @@
+//! Operations that may have to wait: tried at once, and again when epoll says so.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use rustix::event::epoll::EventFlags;
+
+use crate::operation::{Memory, Outcome, Submission};
+use crate::ring::plain;
+use crate::token::Token;
+
+use super::place::{INPUT, Operation};
+use super::{PollRing, libc_error};
+
+/// Completions of one receive, or of one accept, in a wait: then it is the others' turn.
+const PIECES: u32 = 8;
+const ACCEPTS: u32 = 64;
+
+/// What a step of a receive came to.
+enum Step {
+    /// It may bring more at once.
+    Again,
+    /// There is nothing more to do for it now.
+    Over,
+    /// No buffer is left, and those that were filled are to be read first.
+    NoBuffer,
+}
+
+impl PollRing {
+    pub(super) fn begin_input(&mut self, fd: RawFd, operation: Operation) -> io::Result<()> {
+        if self.place(fd).input.is_some() {
+            return Err(libc_error(libc::EBUSY));
+        }
+        match operation.submission {
+            // It is shared with whoever else has this listener, who would wait here if we did not say so.
+            Submission::Accept { .. } => plain::never_wait(fd)?,
+            // It cannot be tried, only waited for.
+            Submission::Watch { .. } => {
+                self.register(fd, INPUT)?;
+                self.place(fd).readable = false;
+            }
+            _ => {}
+        }
+        self.waiting.insert(operation.token, fd);
+        let place = self.place(fd);
+        place.input = Some(operation);
+        if place.readable {
+            self.queue(fd);
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_output(
+        &mut self,
+        fd: RawFd,
+        operation: Operation,
+        memory: &Memory,
+    ) -> io::Result<()> {
+        let place = self.place(fd);
+        if place.output.is_some() {
+            return Err(libc_error(libc::EBUSY));
+        }
+        if place.writable {
+            self.give(fd, operation, memory);
+        } else {
+            self.wait_for_room(fd, operation);
+        }
+        Ok(())
+    }
+
+    pub(super) fn watch_peer(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
+        self.register(fd, INPUT)?;
+        let place = self.place(fd);
+        if place.peer.is_some() {
+            return Err(libc_error(libc::EBUSY));
+        }
+        if !place.trouble.is_empty() {
+            let seen = place.trouble.bits();
+            self.end(token, Ok(seen));
+        } else {
+            place.peer = Some(token);
+            self.waiting.insert(token, fd);
+        }
+        Ok(())
+    }
+
+    /// Tries the input of every place that may bring something, each once.
+    pub(super) fn take_inputs(&mut self, memory: &Memory) {
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { return };
+            let Some(place) = self.place_of(key) else { continue };
+            place.queued = false;
+            let Some(operation) = place.input.take() else { continue };
+            match operation.submission {
+                Submission::Accept { multishot, .. } => self.accept(key.fd, operation, multishot),
+                Submission::Receive { budget, .. } => {
+                    if !self.receive(key.fd, operation, budget, memory) {
+                        return;
+                    }
+                }
+                _ => {
+                    self.tell(operation.token, Outcome::Count(libc::POLLIN as u32), true, None);
+                    self.place(key.fd).readable = false;
+                    self.place(key.fd).input = Some(operation);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, fd: RawFd, operation: Operation, multishot: bool) {
+        for _ in 0..ACCEPTS {
+            match plain::accept(fd) {
+                Ok(socket) => {
+                    self.renew(socket as RawFd);
+                    if !multishot {
+                        return self.end_accept(fd, operation.token, Ok(socket));
+                    }
+                    self.tell(operation.token, Outcome::Count(socket), true, None);
+                }
+                Err(error) if would_wait(&error) => return self.wait_for_input(fd, operation),
+                Err(error) => return self.end_accept(fd, operation.token, Err(error)),
+            }
+        }
+        self.place(fd).input = Some(operation);
+        self.queue(fd);
+    }
+
+    /// The ring is not told when a listener is closed: so between two accepts it knows nothing of it.
+    pub(super) fn end_accept(&mut self, fd: RawFd, token: Token, result: io::Result<u32>) {
+        self.unregister(fd);
+        self.forget(fd);
+        self.end(token, result);
+    }
+
+    /// False if no buffer is left, and those that were filled are to be read first.
+    fn receive(&mut self, fd: RawFd, mut operation: Operation, budget: u32, memory: &Memory) -> bool {
+        for _ in 0..PIECES {
+            match self.receive_piece(fd, &mut operation, budget, memory) {
+                Step::Again => {}
+                Step::Over => return true,
+                Step::NoBuffer => {
+                    self.place(fd).input = Some(operation);
+                    self.queue_first(fd);
+                    return false;
+                }
+            }
+        }
+        self.place(fd).input = Some(operation);
+        self.queue(fd);
+        true
+    }
+
+    fn receive_piece(&mut self, fd: RawFd, operation: &mut Operation, budget: u32, memory: &Memory) -> Step {
+        let token = operation.token;
+        let Some((buffer, len)) = memory.buffers.peek_as_kernel(self.head) else {
+            if self.filled > 0 {
+                return Step::NoBuffer;
+            }
+            self.end(token, Err(libc_error(libc::ENOBUFS)));
+            return Step::Over;
+        };
+        let room = if budget == 0 { len } else { len.min(budget - operation.done) };
+        let mut received = Ok(0);
+        memory.buffers.fill_as_kernel(buffer, |bytes| {
+            received = plain::receive(fd, &mut bytes[..room as usize]);
+            0
+        });
+        let n = match received {
+            Ok(n @ 1..) => n,
+            Err(error) if would_wait(&error) => {
+                self.place(fd).is_drained();
+                self.wait_for_input(fd, *operation);
+                return Step::Over;
+            }
+            ended => {
+                self.end(token, ended);
+                return Step::Over;
+            }
+        };
+        self.head = self.head.wrapping_add(1);
+        self.filled += 1;
+        operation.done += n;
+        self.place(fd).brought(n, room);
+        let more = budget == 0 || operation.done < budget;
+        self.tell(token, Outcome::Count(n), more, Some(buffer));
+        if !more {
+            self.waiting.remove(&token);
+            return Step::Over;
+        }
+        if self.place(fd).readable {
+            return Step::Again;
+        }
+        self.wait_for_input(fd, *operation);
+        Step::Over
+    }
+
+    /// Puts it back, to be tried when epoll says so.
+    fn wait_for_input(&mut self, fd: RawFd, operation: Operation) {
+        self.place(fd).readable = false;
+        self.place(fd).input = Some(operation);
+        if let Err(error) = self.register(fd, INPUT) {
+            self.place(fd).input = None;
+            self.end(operation.token, Err(error));
+        }
+    }
+
+    /// Tries to get on with output.
+    pub(super) fn give(&mut self, fd: RawFd, mut operation: Operation, memory: &Memory) {
+        let Operation { token, submission, .. } = operation;
+        match submission {
+            Submission::WatchRoom { .. } => {
+                let trouble = self.place(fd).trouble;
+                return self.end(token, Ok((EventFlags::OUT | trouble).bits()));
+            }
+            Submission::Connect { address, .. } => {
+                return self.connect(fd, operation, plain::connect(fd, address, memory));
+            }
+            _ => {}
+        }
+        let len = plain::len_of(submission, memory);
+        loop {
+            match plain::send(fd, submission, operation.done, memory) {
+                Ok(n) => operation.done += n,
+                Err(error) if would_wait(&error) => return self.wait_for_room(fd, operation),
+                // What went out is told first; the error comes again.
+                Err(_) if operation.done > 0 => return self.end(token, Ok(operation.done)),
+                Err(error) => return self.end(token, Err(error)),
+            }
+            if operation.done >= len {
+                return self.end(token, Ok(len));
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, fd: RawFd, operation: Operation, result: io::Result<u32>) {
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                self.wait_for_room(fd, operation);
+            }
+            Err(error) if would_wait(&error) => {
+                let place = self.place(fd);
+                place.output = Some(operation);
+                let key = place.key(fd);
+                self.waiting.insert(operation.token, fd);
+                self.knocking.push(key);
+            }
+            result => {
+                self.place(fd).is_connected();
+                self.end(operation.token, result);
+            }
+        }
+    }
+
+    /// Tries again to connect to Unix listeners whose queue was full.
+    pub(super) fn knock(&mut self, memory: &Memory) {
+        for key in std::mem::take(&mut self.knocking) {
+            if let Some(operation) = self.place_of(key).and_then(|place| place.output.take()) {
+                self.give(key.fd, operation, memory);
+            }
+        }
+    }
+
+    fn wait_for_room(&mut self, fd: RawFd, operation: Operation) {
+        self.place(fd).writable = false;
+        self.place(fd).output = Some(operation);
+        self.waiting.insert(operation.token, fd);
+        if let Err(error) = self.register(fd, INPUT | EventFlags::OUT) {
+            self.place(fd).output = None;
+            self.end(operation.token, Err(error));
+        }
+    }
+}
+
+fn would_wait(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
