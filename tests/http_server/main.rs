@@ -8,6 +8,7 @@
 mod support;
 
 mod access_log;
+mod confined;
 mod curl;
 mod endpoints;
 mod killed;
