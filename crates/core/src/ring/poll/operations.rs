@@ -173,7 +173,9 @@ impl PollRing {
                 return Step::Over;
             }
             ended => {
-                self.end(token, ended);
+                // A reset that a send was told of looks like an orderly end to a receive.
+                let untold = self.place(fd).untold.take().filter(|_| ended.is_ok());
+                self.end(token, untold.map_or(ended, |errno| Err(libc_error(errno))));
                 return Step::Over;
             }
         };
@@ -217,13 +219,19 @@ impl PollRing {
             }
             _ => {}
         }
+        if let Some(errno) = self.place(fd).untold.take() {
+            return self.end(token, Err(libc_error(errno)));
+        }
         let len = plain::len_of(submission, memory);
         loop {
             match plain::send(fd, submission, operation.done, memory) {
                 Ok(n) => operation.done += n,
                 Err(error) if would_wait(&error) => return self.wait_for_room(fd, operation),
-                // What went out is told first; the error comes again.
-                Err(_) if operation.done > 0 => return self.end(token, Ok(operation.done)),
+                // What went out is told first, and the error to whoever asks next.
+                Err(error) if operation.done > 0 => {
+                    self.place(fd).untold = error.raw_os_error();
+                    return self.end(token, Ok(operation.done));
+                }
                 Err(error) => return self.end(token, Err(error)),
             }
             if operation.done >= len {

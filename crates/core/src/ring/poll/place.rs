@@ -42,6 +42,8 @@ pub(super) struct Place {
     more_than_bytes: bool,
     /// Of `TROUBLE`, what was seen.
     pub(super) trouble: EventFlags,
+    /// An error that a send met when some of it had gone out, and that the kernel tells once only.
+    pub(super) untold: Option<i32>,
     /// In the queue of those that may be tried.
     pub(super) queued: bool,
     /// An accept, a receive, a watch.
@@ -61,6 +63,7 @@ impl Place {
             writable: true,
             more_than_bytes: false,
             trouble: EventFlags::empty(),
+            untold: None,
             queued: false,
             input: None,
             output: None,

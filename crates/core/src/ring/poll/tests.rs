@@ -269,6 +269,24 @@ fn a_cancelled_send_tells_what_went_out() {
     assert_eq!(bench.ring.in_flight(), 0);
 }
 
+/// The kernel tells of a reset once. Who was to be told what had gone out leaves it to the next to be told of that.
+#[test]
+fn a_reset_in_the_middle_of_a_send_is_told_to_the_receive() {
+    let mut bench = Bench::new(1);
+    let (there, here) = tcp_pair();
+    let sent = bytes(16 << 20);
+    bench.submit(Kind::Send, 1, held(&sent, &here));
+    assert!(bench.now().is_empty(), "nobody reads");
+    reset(there);
+    assert!(matches!(bench.outcome(), Outcome::Count(1..)));
+    bench.receive(1, &here, 0);
+    assert_eq!(bench.outcome(), Outcome::PeerGone(libc::ECONNRESET));
+}
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+}
+
 /// The number is another's at once; what waited on the old one is cancelled, and neither gets the other's bytes.
 #[test]
 fn a_number_that_is_used_again_is_somebody_else() {
@@ -410,8 +428,7 @@ fn a_watch_tells_of_a_reset_and_of_nothing_else() {
     (&there).write_all(b"unread").expect("room");
     thread::sleep(Duration::from_millis(20));
     assert!(bench.now().is_empty(), "input is left to wait");
-    SockRef::from(&there).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
-    drop(there);
+    reset(there);
     let Outcome::Count(seen) = bench.outcome() else { panic!("what was seen") };
     assert!(seen & libc::POLLERR as u32 != 0, "{seen:#x}");
     bench.submit(Kind::PeerWatch, 1, Submission::WatchPeer { descriptor });
