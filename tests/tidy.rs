@@ -24,7 +24,8 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Tests that may, to do what only a test does: change its own limits, or forbid itself a system call.
-const UNSAFE_TESTS: &[&str] = &["crates/core/tests/errors.rs", "tests/http_server/confined.rs"];
+const UNSAFE_TESTS: &[&str] =
+    &["crates/core/tests/dying.rs", "crates/core/tests/errors.rs", "tests/http_server/confined.rs"];
 
 /// The most lines a file has.
 const MAX_LINES: usize = 500;
@@ -36,7 +37,7 @@ const LONG: &[(&str, usize, &str)] = &[
         700,
         "an arm per operation, side by side with its neighbours",
     ),
-    ("crates/core/src/server.rs", 640, "fitting, starting and stopping share the handle"),
+    ("crates/core/src/server.rs", 660, "fitting, starting and stopping share the handle"),
     ("crates/core/src/timer.rs", 620, "half of it is the model that the wheel is tested against"),
     ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),
     (

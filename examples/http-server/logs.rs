@@ -3,13 +3,14 @@
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -27,25 +28,54 @@ const MAX_TARGET: usize = 1024;
 ///
 /// # Errors
 /// When the filter is none, or the file cannot be opened.
-pub(crate) fn start(filter: &str, access_log: Option<&Path>) -> Result<Option<WorkerGuard>, String> {
+pub(crate) fn start(filter: &str, access_log: Option<&Path>) -> Result<Option<AccessLog>, String> {
     let filter = self::filter(filter)?;
-    let (access, guard) = match access_log {
+    let (access, log) = match access_log {
         None => (None, None),
         Some(path) => {
-            let (counter, writer) = (Arc::default(), open(path)?);
-            let log =
-                Log { writer, dropped: Arc::clone(&counter), told: 0, at: Instant::now(), failed: false };
+            let (counter, reopen) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+            let log = Log {
+                writer: open(path)?,
+                path: path.into(),
+                reopen: Arc::clone(&reopen),
+                dropped: Arc::clone(&counter),
+                told: 0,
+                at: Instant::now(),
+                failed: false,
+            };
             let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES);
             let (writer, guard) = builder.thread_name("access-log").finish(log);
             let _ = counter.set(writer.error_counter());
+            let log = AccessLog { reopener: Reopener { reopen, writer: writer.clone() }, _guard: guard };
             let layer = tracing_subscriber::fmt::layer().event_format(Line).with_writer(writer);
-            (Some(layer.with_filter(Targets::new().with_target(ACCESS, Level::INFO))), Some(guard))
+            (Some(layer.with_filter(Targets::new().with_target(ACCESS, Level::INFO))), Some(log))
         }
     };
     let to_stderr =
         tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     tracing_subscriber::registry().with(to_stderr.with_filter(filter)).with(access).init();
-    Ok(guard)
+    Ok(log)
+}
+
+/// The access log. What is still to be written of it is written when this is dropped.
+pub(crate) struct AccessLog {
+    pub(crate) reopener: Reopener,
+    _guard: WorkerGuard,
+}
+
+/// Has the access log opened anew, from any thread: after its file was moved away.
+#[derive(Clone)]
+pub(crate) struct Reopener {
+    reopen: Arc<AtomicBool>,
+    writer: NonBlocking,
+}
+
+impl Reopener {
+    pub(crate) fn reopen(&mut self) {
+        self.reopen.store(true, Ordering::Release);
+        // An empty line has its thread look, even if no request comes.
+        let _ = self.writer.write(&[]);
+    }
 }
 
 /// What is logged besides requests.
@@ -71,6 +101,8 @@ fn open(path: &Path) -> Result<Box<dyn Write + Send>, String> {
 /// The file, on a thread of its own. What could not be written is told, once a second at most.
 struct Log {
     writer: Box<dyn Write + Send>,
+    path: PathBuf,
+    reopen: Arc<AtomicBool>,
     dropped: Arc<OnceLock<ErrorCounter>>,
     /// Lines of which it was told that they were dropped.
     told: usize,
@@ -79,6 +111,24 @@ struct Log {
 }
 
 impl Log {
+    /// Opens the file anew if it is to be. If that fails the old one goes on: better there than nowhere.
+    fn reopen_if_asked(&mut self) {
+        if !self.reopen.swap(false, Ordering::Acquire) {
+            return;
+        }
+        // What was told before belongs to the old one.
+        if let Err(error) = self.writer.flush() {
+            self.failed(&error);
+        }
+        match open(&self.path) {
+            Ok(writer) => {
+                self.writer = writer;
+                tracing::info!("the access log was opened anew");
+            }
+            Err(error) => tracing::error!("{error}; the old file goes on"),
+        }
+    }
+
     fn tell(&mut self) {
         let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
         if dropped > self.told {
@@ -99,6 +149,7 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.reopen_if_asked();
         if let Err(error) = self.writer.write_all(line) {
             self.failed(&error);
         }
@@ -109,6 +160,7 @@ impl Write for Log {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.reopen_if_asked();
         match self.writer.flush() {
             Err(error) => self.failed(&error),
             Ok(()) if std::mem::take(&mut self.failed) => {

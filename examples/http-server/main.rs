@@ -6,6 +6,7 @@
 //! ```
 
 mod logs;
+mod manager;
 mod options;
 mod routes;
 mod signals;
@@ -14,8 +15,8 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use campanile::Server;
 use campanile::http::{self, Files};
+use campanile::{Inherited, Server};
 use clap::Parser;
 
 use options::Options;
@@ -31,17 +32,22 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    // What is still to be written of the access log is written when this is dropped.
-    let _access_log = logs::start(&options.log, options.access_log.as_deref())?;
+    let signals = signals::catch()?;
+    let access_log = logs::start(&options.log, options.access_log.as_deref())?;
+    let inherited = Inherited::from_env()?;
     let (config, body_limit) = (options.http(), options.body_limit());
     let mut server =
         options.on_ring(Server::new()).workers(options.workers()).pin(options.pin).config(options.server());
-    for address in options.listen {
+    for address in options.listen(&inherited) {
         server = server.listen(address);
     }
+    server = server.inherit(inherited);
     let files = options.root.map(Files::new).transpose()?;
-    let server = http::serve(server, config, move || routes::router(files.clone(), body_limit))?;
-    signals::stop_by(server.stopper())?;
+    let monitor = server.monitor();
+    let make = move || routes::router(files.clone(), body_limit, monitor.clone());
+    let mut server = http::serve(server, config, make)?;
+    let reopener = access_log.as_ref().map(|log| log.reopener.clone());
+    signals::heed(signals, server.stopper(), reopener, options.successor)?;
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();
     for address in server.addresses() {
@@ -50,5 +56,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     let _ = out.flush();
     drop(out);
+    server.ready();
+    manager::ready(server.stopper())?;
     Ok(server.wait()?)
 }

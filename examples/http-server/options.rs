@@ -4,25 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use campanile::{Address, Config, RingKind, Server, http};
+use campanile::{Address, Config, Inherited, RingKind, Server, http};
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
 use crate::logs;
 
 /// A whole HTTP server, on io_uring where it can be had. Ctrl-C lets it finish what was begun; twice ends it at once.
+/// SIGHUP opens the access log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {
-    /// Where to listen: IP:PORT, or unix:PATH; several times, or separated by commas, for several places.
-    #[arg(
-        long,
-        env = "HTTP_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080",
-        value_delimiter = ','
-    )]
-    pub(crate) listen: Vec<Address>,
+    /// Where to listen: IP:PORT, or unix:PATH; several times, or separated by commas, for several places. If not said,
+    /// the sockets that a service manager gives, or else 127.0.0.1:8080.
+    #[arg(long, env = "HTTP_LISTEN", value_name = "ADDR", value_delimiter = ',')]
+    listen: Vec<Address>,
     /// The directory whose files are served at /static/; a small built-in site if there is none.
     #[arg(long, env = "HTTP_ROOT", value_name = "DIR", value_parser = directory)]
     pub(crate) root: Option<PathBuf>,
@@ -51,6 +47,15 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1 << 24)
     )]
     max_connections: u32,
+    /// How long what was begun may take when the server is to stop; what is not finished then is cut.
+    #[arg(long, env = "HTTP_DRAIN_TIME", value_name = "TIME", default_value = "10s", value_parser = time)]
+    drain_time: Duration,
+    /// How long a connection that is idle then is left open, for a request that may be on its way.
+    #[arg(long, env = "HTTP_DRAIN_GRACE", value_name = "TIME", default_value = "1s", value_parser = time)]
+    drain_grace: Duration,
+    /// What SIGUSR2 starts to take over from this process, with the same arguments: the program itself if not said.
+    #[arg(long, env = "HTTP_SUCCESSOR", value_name = "PROGRAM")]
+    pub(crate) successor: Option<PathBuf>,
     /// Write a line per request to this file, or to standard output if it is -. Lines are dropped, and that is logged,
     /// when the file is too slow.
     #[arg(long, env = "HTTP_ACCESS_LOG", value_name = "FILE")]
@@ -67,6 +72,7 @@ impl Options {
         http::Config {
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
+            drain_grace: self.drain_grace,
             access_log: self.access_log.is_some(),
             ..http::Config::default()
         }
@@ -74,7 +80,15 @@ impl Options {
 
     /// What they set of connections as such.
     pub(crate) fn server(&self) -> Config {
-        Config { max_connections: self.max_connections, ..Config::default() }
+        Config { max_connections: self.max_connections, drain_time: self.drain_time, ..Config::default() }
+    }
+
+    /// Where to listen, besides the sockets that are there already.
+    pub(crate) fn listen(&self, inherited: &Inherited) -> Vec<Address> {
+        if self.listen.is_empty() && inherited.is_empty() {
+            return vec![Address::Tcp(([127, 0, 0, 1], 8080).into())];
+        }
+        self.listen.clone()
     }
 
     pub(crate) fn workers(&self) -> Option<usize> {

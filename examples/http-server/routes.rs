@@ -1,6 +1,9 @@
 //! The routes: what is answered where.
 
-use campanile::http::{Answered, Error, FieldLine, Files, Handler, Next, Request, Response, Router, handler};
+use campanile::Monitor;
+use campanile::http::{
+    self, Answered, Error, FieldLine, Files, Handler, Next, Request, Response, Router, handler,
+};
 
 const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
 const CSS: FieldLine = FieldLine::from_static("Content-Type: text/css; charset=utf-8\r\n");
@@ -10,12 +13,15 @@ const PLAIN: FieldLine = FieldLine::from_static("Content-Type: text/plain\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The routes, for one worker.
-pub(crate) fn router(files: Option<Files>, body_limit: usize) -> Router {
+pub(crate) fn router(files: Option<Files>, body_limit: usize, monitor: Monitor) -> Router {
     let router = Router::new()
         .get("/", |_, response| response.text(200, include_str!("site/endpoints.txt")))
         .get("/204", |_, response| response.status(204).empty())
         .get("/plaintext", |_, response| response.status(200).line(PLAIN).body("Hello, World!"))
         .get("/json", |_, response| response.status(200).line(JSON).body(r#"{"message":"Hello, World!"}"#))
+        .get("/healthz", http::health)
+        .get("/readyz", http::readiness)
+        .route("GET", "/metrics", http::Metrics::new(monitor))
         .get("/headers", headers)
         .post("/headers", headers)
         .get("/chunked", chunked)

@@ -8,9 +8,11 @@
 mod support;
 
 mod access_log;
+mod callers;
 mod confined;
 mod curl;
 mod endpoints;
+mod hand_over;
 mod killed;
 mod load;
 mod memory;

@@ -180,9 +180,9 @@ fn fifty_bodies_at_once_share_the_memory_for_bodies() {
     let served = statuses.iter().filter(|&&status| status == 200).count();
     eprintln!("{served} of 50 in {:?}: {warm} KiB before, at most {most} KiB", began.elapsed());
     assert!(served > 0);
-    // `body_memory` and one body beyond it; and what fifty connections hold: the worker's receive buffers, unread input,
-    // send buffers, and what the allocator keeps of pieces that bodies outgrew, which depends on the order of things.
-    // A second copy of each body would be 79 MiB more, and no budget 750.
+    // `body_memory` and one body beyond it; and what fifty connections hold: receive buffers, unread input, send
+    // buffers, and what the allocator keeps of pieces that bodies outgrew, which depends on the order of things. A
+    // second copy of each body would be 79 MiB more, and no budget 750.
     let bound = (64 + 15 + 48) * 1024;
     assert!(most.saturating_sub(warm) < bound, "{warm} KiB before, {most} KiB meanwhile");
 }

@@ -10,7 +10,7 @@ use crate::support::common::{LONG, client, on_epoll, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 11] = [
+const OPTIONS: [(&str, &str); 14] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
@@ -20,6 +20,9 @@ const OPTIONS: [(&str, &str); 11] = [
     ("--idle-timeout", "HTTP_IDLE_TIMEOUT"),
     ("--body-limit", "HTTP_BODY_LIMIT"),
     ("--max-connections", "HTTP_MAX_CONNECTIONS"),
+    ("--drain-time", "HTTP_DRAIN_TIME"),
+    ("--drain-grace", "HTTP_DRAIN_GRACE"),
+    ("--successor", "HTTP_SUCCESSOR"),
     ("--access-log", "HTTP_ACCESS_LOG"),
     ("--log", "HTTP_LOG"),
 ];

@@ -83,6 +83,10 @@ impl Site {
         self.said.lock().expect("no panic").clone()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
@@ -104,12 +108,12 @@ impl Site {
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
-        process::resident_kib(self.child.id(), "VmRSS")
+        process::resident_kib(self.pid(), "VmRSS")
     }
 
     /// Its descriptors, those in the tables of its rings included.
     pub(crate) fn descriptors(&self) -> usize {
-        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
         let plain = fs::read_dir(proc.join("fd")).expect("a living process").count();
         let infos = fs::read_dir(proc.join("fdinfo")).expect("a living process").flatten();
         let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());

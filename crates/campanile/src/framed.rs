@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use campanile_core::{Context, Event, Flow, Service};
+use campanile_core::{Context, Control, Event, Flow, Service, Verdict};
 use campanile_protocol::{Codec, Decoded, Full};
 
 use crate::reply::Reply;
@@ -172,6 +172,7 @@ where
                     Ok(None) => return Flow::Finish,
                     Err(error) => {
                         self.on_error.answer(error, &mut reply);
+                        count(Verdict::ClientError, &mut cx.control);
                         return Flow::Finish;
                     }
                 }
@@ -179,6 +180,7 @@ where
             match then {
                 Ok(then) => {
                     cx.input.consume(consumed);
+                    count(Verdict::Success, &mut cx.control);
                     if then == Then::Finish {
                         return Flow::Finish;
                     }
@@ -186,15 +188,22 @@ where
                 Err(full) => {
                     cx.output.truncate(unsent);
                     // With nothing left to send there will never be more room than this.
-                    return if cx.output.unsent() == 0 { too_long(full) } else { Flow::Room };
+                    return if cx.output.unsent() == 0 { too_long(full, cx) } else { Flow::Room };
                 }
             }
         }
     }
 }
 
+/// A frame was handled, or refused.
+fn count(verdict: Verdict, control: &mut Control<'_>) {
+    control.count_request();
+    control.count_answer(verdict);
+}
+
 #[cold]
-fn too_long(full: Full) -> Flow {
+fn too_long(full: Full, cx: &mut Context<'_>) -> Flow {
+    count(Verdict::ServerError, &mut cx.control);
     tracing::error!(
         "an answer is longer than the output's whole room ({full}): hand it over with Reply::send"
     );

@@ -21,6 +21,7 @@
 //! | to | see |
 //! |---|---|
 //! | start and stop a server | [`Server`], [`ServerHandle`], [`Config`] |
+//! | see what it does | [`ServerHandle::counters`], [`Monitor`], [`http::Metrics`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
 //! | serve HTTP: closures, a router, files | [`http`] |
@@ -35,9 +36,10 @@ mod reply;
 
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
-    Control, Counters, Event, Feature, File, FileStat, Flow, Handle, Holder, Inner, Input, Layer, ListenerId,
-    Nested, OpenFile, Output, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle,
-    Service, Stopper, Ticket, Time, Waker, WorkerId, channel, on_open,
+    Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
+    Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile, Output,
+    Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service, Stopper,
+    Successor, Survey, Ticket, Time, Verdict, Waker, WorkerId, channel, guard, on_open,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

@@ -15,10 +15,12 @@
 //!     └─────────┴──── aborted, peer gone, stalled ────────────────────►│
 //! ```
 //!
-//! The parts are in files of their own: `calling` (the service), `sending`, `opening` and `closing`.
+//! The parts are in files of their own: `calling` (the service), `sending`, `opening`, `closing`
+//! and `cut` (what the log says of it).
 
 mod calling;
 mod closing;
+mod cut;
 mod opening;
 mod sending;
 

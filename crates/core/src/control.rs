@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
+use crate::counters::Verdict;
 use crate::desk::{Desk, Handle};
 use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
+use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
@@ -172,6 +174,29 @@ impl<'a> Control<'a> {
         self.scope.desk.shared()
     }
 
+    /// Whether the server was told to stop: new clients are better sent elsewhere. True even before this connection is
+    /// told [`Event::Drain`](crate::Event::Drain).
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.scope.desk.is_draining()
+    }
+
+    /// Counts a request, in [`Counters::requests`](crate::Counters): an addition, no more.
+    pub fn count_request(&mut self) {
+        self.scope.desk.counters.requests += 1;
+    }
+
+    /// Counts what became of a request that was [counted](Self::count_request).
+    pub fn count_answer(&mut self, verdict: Verdict) {
+        self.scope.desk.counters.count_answer(verdict);
+    }
+
+    /// Counts a panic that was [caught](crate::guard) and answered for, in [`Counters::panicked`](crate::Counters), and
+    /// logs what it said.
+    pub fn report_panic(&mut self, panic: &Panic) {
+        self.scope.report_panic(panic);
+    }
+
     /// How much room a service is promised when it is called for input or for room, in bytes.
     #[must_use]
     pub fn promised_room(&self) -> usize {
@@ -216,7 +241,16 @@ impl Scope<'_> {
         }
     }
 
-    fn address(&mut self, side: Side) -> io::Result<Address> {
+    #[cold]
+    pub(crate) fn report_panic(&mut self, panic: &Panic) {
+        self.desk.counters.panicked += 1;
+        let peer = |scope: &mut Scope<'_>| {
+            scope.address(Side::Peer).map_or_else(|_| "somebody who is gone".into(), |peer| peer.to_string())
+        };
+        tracing::error!("a service panicked while it served {}: {panic}", peer(self));
+    }
+
+    pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {
         let known = |facts: &Facts| match side {
             Side::Peer => facts.peer.clone(),
             Side::Local => facts.local.clone(),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::counters::Counters;
 use crate::errand::{Request, Ticket};
 use crate::operation::Descriptor;
 use crate::time::Time;
@@ -33,10 +34,8 @@ pub(crate) struct Desk {
     pub(crate) requests: VecDeque<(Handle, Ticket, Request)>,
     mailbox: Arc<Mailbox>,
     tickets: u64,
-    /// Services that panicked.
-    pub(crate) panicked: u64,
-    /// Bytes lent that were given back.
-    pub(crate) returned: u64,
+    /// What is counted while services are called; the worker counts the rest.
+    pub(crate) counters: Counters,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -51,8 +50,7 @@ impl Desk {
             requests: VecDeque::new(),
             mailbox,
             tickets: 0,
-            panicked: 0,
-            returned: 0,
+            counters: Counters::default(),
             shared: Vec::new(),
         }
     }
@@ -67,6 +65,10 @@ impl Desk {
 
     pub(crate) fn waker(&self, handle: Handle) -> Waker {
         Waker { mailbox: Arc::clone(&self.mailbox), handle }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailbox.is_draining()
     }
 
     pub(crate) fn shared<T: Any + Default>(&mut self) -> Rc<T> {

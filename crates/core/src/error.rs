@@ -5,9 +5,10 @@ use std::io;
 
 use crate::address::{Address, BadAddress};
 use crate::config::BadConfig;
+use crate::guard::Panic;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
-use crate::server::UnknownName;
+use crate::server::{InheritError, UnknownName};
 
 /// Why a server did not start, or came to an end by itself.
 ///
@@ -51,6 +52,8 @@ pub enum ServeError {
         /// What it says, and what it may say.
         error: UnknownName,
     },
+    /// A socket that this process was given cannot be listened on.
+    Inherit(InheritError),
     /// The kernel refused a ring.
     Ring(Refusal),
     /// The kernel refused an epoll descriptor.
@@ -60,7 +63,7 @@ pub enum ServeError {
     /// A worker ended because its ring broke.
     RingBroke(io::Error),
     /// A worker panicked, outside of any service.
-    WorkerPanicked,
+    WorkerPanicked(Panic),
 }
 
 impl fmt::Display for ServeError {
@@ -95,6 +98,7 @@ impl fmt::Display for ServeError {
             ServeError::BadEnvironment { variable, error } => {
                 write!(f, "{variable}: {error}; correct it, or unset it")
             }
+            ServeError::Inherit(error) => error.fmt(f),
             ServeError::Ring(refusal) => refusal.fmt(f),
             ServeError::Epoll(error) => {
                 write!(
@@ -106,7 +110,7 @@ impl fmt::Display for ServeError {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
             }
             ServeError::RingBroke(error) => write!(f, "a worker's ring broke: {error}"),
-            ServeError::WorkerPanicked => f.write_str("a worker panicked; the message is above"),
+            ServeError::WorkerPanicked(panic) => write!(f, "a worker panicked: {panic}"),
         }
     }
 }
@@ -125,6 +129,7 @@ impl std::error::Error for ServeError {
             | ServeError::RingBroke(error)
             | ServeError::Epoll(error) => Some(error),
             ServeError::BadEnvironment { error, .. } => Some(error),
+            ServeError::Inherit(error) => Some(error),
             ServeError::Ring(refusal) => Some(refusal),
             _ => None,
         }
@@ -140,6 +145,12 @@ impl From<BadAddress> for ServeError {
 impl From<BadConfig> for ServeError {
     fn from(error: BadConfig) -> ServeError {
         ServeError::BadConfig(error)
+    }
+}
+
+impl From<InheritError> for ServeError {
+    fn from(error: InheritError) -> ServeError {
+        ServeError::Inherit(error)
     }
 }
 

@@ -100,7 +100,6 @@ impl FilePool {
     }
 
     /// Buffers that are read into or lent out.
-    #[cfg(test)]
     pub(crate) fn out(&self) -> usize {
         self.long.out() + self.small.out()
     }
@@ -162,8 +161,6 @@ impl Shelf {
         Bytes::from_owner(Loan { home: Arc::clone(&self.home), region, index, len: len.min(self.buffer_len) })
     }
 
-    /// Buffers that are read into or lent out.
-    #[cfg(test)]
     fn out(&self) -> usize {
         let returned = self.home.returned.lock().unwrap_or_else(PoisonError::into_inner);
         self.buffers.len() - self.free.len() - returned.len()

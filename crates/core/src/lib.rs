@@ -69,6 +69,7 @@ pub mod channel;
 mod config;
 mod connection;
 mod control;
+mod counters;
 mod desk;
 mod errand;
 mod error;
@@ -98,17 +99,21 @@ pub use bytes::Bytes;
 pub use channel::{Receiver, Sender};
 pub use config::{BadConfig, Config};
 pub use control::Control;
+pub use counters::{Counters, Figure, FigureKind, Verdict};
 pub use desk::Handle;
 pub use errand::{Answer, Connect, ConnectError, File, FileStat, OpenFile, Ticket};
 pub use error::ServeError;
+pub use guard::{Panic, guard};
 pub use holder::{Holder, Process};
 pub use input::Input;
 pub use nested::{Inner, Layer, Nested};
 pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
-pub use server::{Feature, ListenerId, RingKind, Server, ServerHandle, Stopper, UnknownName, WorkerId};
+pub use server::{
+    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
+    Stopper, Successor, Survey, UnknownName, WorkerId,
+};
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
 pub use wake::Waker;
-pub use worker::Counters;

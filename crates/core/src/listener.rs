@@ -7,8 +7,9 @@
 //!
 //! # Obligations
 //!
-//! A descriptor that the kernel has just made is adopted once, by [`OwnedFd`], which then closes it. Nothing else here
-//! is `unsafe` but one option that `socket2` has no name for; its value lives through the call.
+//! A descriptor that the kernel has just made, or that this process was given when it was started, is adopted once, by
+//! [`OwnedFd`], which then closes it. Nothing else here is `unsafe` but one option that `socket2` has no name for; its
+//! value lives through the call.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -73,9 +74,10 @@ fn open(address: &Address, config: &Config, ring: &mut dyn Ring, memory: &mut Me
     Ok(socket)
 }
 
+/// A descriptor that is ours and nobody else's yet: the kernel made it just now, or this process was started with it.
 #[allow(unsafe_code)]
-fn adopt(socket: u32) -> OwnedFd {
-    // SAFETY: the kernel made this descriptor just now, for us.
+pub(crate) fn adopt(socket: u32) -> OwnedFd {
+    // SAFETY: it is open, and this is the one place that takes it, once.
     unsafe { OwnedFd::from_raw_fd(socket as i32) }
 }
 
@@ -85,12 +87,18 @@ fn set_options(socket: &impl AsFd, address: &Address, config: &Config) -> io::Re
     if let Address::Tcp(tcp) = address {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.set_tcp_nodelay(config.nodelay)?;
         if tcp.is_ipv6() {
             socket.set_only_v6(false)?;
         }
+    }
+    set_inherited_options(&socket, matches!(address, Address::Tcp(_)), config)
+}
+
+fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) -> io::Result<()> {
+    if is_tcp {
+        socket.set_tcp_nodelay(config.nodelay)?;
         if let Some(delay) = config.defer_accept {
-            defer_accept(&socket, i32::try_from(delay.as_secs().max(1)).unwrap_or(i32::MAX))?;
+            defer_accept(socket, i32::try_from(delay.as_secs().max(1)).unwrap_or(i32::MAX))?;
         }
     }
     if let Some(len) = config.socket_receive_buffer {
@@ -100,6 +108,22 @@ fn set_options(socket: &impl AsFd, address: &Address, config: &Config) -> io::Re
         socket.set_send_buffer_size(len as usize)?;
     }
     Ok(())
+}
+
+/// Makes a listener that was there before as one that is opened here: its accept waits, and is the ring's. (With
+/// O_NONBLOCK it would fail at once while nobody is there.) Listening again is how its backlog is changed.
+pub(crate) fn prepare_inherited(
+    listener: &OwnedFd,
+    address: &Address,
+    config: &Config,
+) -> Result<(), ServeError> {
+    let socket = SockRef::from(listener);
+    let prepare = || {
+        socket.set_nonblocking(false)?;
+        socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+        set_inherited_options(&socket, address.tcp().is_some(), config)
+    };
+    prepare().map_err(|error| refused(address, error))
 }
 
 /// TCP_DEFER_ACCEPT of tcp(7), which socket2 has no name for.

@@ -164,7 +164,8 @@ impl<L: Layer> Nested<L> {
             }
             Event::Closed(_) => {
                 layer.event(event, cx, inner);
-                return Flow::Wait;
+                let is_cut = matches!(inner.last, Some(Flow::Abort)) || !inner.output.is_empty();
+                return if is_cut { Flow::Abort } else { Flow::Wait };
             }
             event => layer.event(event, cx, inner),
         }
@@ -312,7 +313,9 @@ impl Inner {
             Event::Closed(_) => {
                 let mut nothing = Collected::new(0, 0);
                 let mut cx = cx.nest(Input::new(&mut [], false), nothing.output(), &mut self.timer);
-                self.service.handle(event, &mut cx);
+                if let Flow::Abort = self.service.handle(event, &mut cx) {
+                    self.last = Some(Flow::Abort);
+                }
             }
             Event::Drain => self.agenda.add(Change::Drain),
             Event::Timer if self.timer.is_some_and(|at| at <= cx.now()) => {

@@ -96,6 +96,11 @@ pub(crate) trait Ring {
     /// Whatever the kernel says.
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat>;
 
+    /// How many submissions wait for a place in the queue.
+    fn backlog(&self) -> usize {
+        0
+    }
+
     /// How many submissions have not completed for good: zero when the ring may be dropped.
     fn in_flight(&self) -> u64;
 }

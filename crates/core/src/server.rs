@@ -1,21 +1,24 @@
 //! The server: listeners, workers, and the handle by which they are stopped.
 
+mod end;
+mod inherited;
+mod monitor;
 mod ring;
+mod stopper;
+mod successor;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::guard::Panic;
 use crate::listener;
 use crate::operation::Memory;
 use crate::refusal::Surroundings;
@@ -24,7 +27,17 @@ use crate::ring::probe::Capabilities;
 use crate::service::Service;
 use crate::time::SystemClock;
 use crate::wake::Mailbox;
-use crate::worker::{Counters, Factory, Listening, Worker, memory_for};
+use crate::worker::{Factory, Listening, Worker, memory_for};
+
+use end::End;
+pub(crate) use monitor::Question;
+pub use monitor::{Monitor, Survey};
+
+pub use inherited::{InheritError, Inherited};
+use inherited::{Listeners, Share};
+pub use stopper::Stopper;
+use successor::Estate;
+pub use successor::{HandOverError, Successor};
 
 use ring::{Chosen, Opening, Wanted, open_poll, open_uring, ring_kib};
 pub use ring::{Feature, RingKind, UnknownName};
@@ -54,12 +67,14 @@ const LONGEST_TABLE: u32 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Server {
     addresses: Vec<Address>,
+    inherited: Inherited,
     mistake: Option<ServeError>,
     workers: Option<usize>,
     pin: bool,
     ring: Option<RingKind>,
     without: Vec<Feature>,
     config: Config,
+    monitor: Monitor,
 }
 
 /// Makes a worker's factory of services, on that worker's thread.
@@ -113,6 +128,18 @@ impl Server {
         self
     }
 
+    /// Serves these sockets, which listen already: those of [`Inherited::from_env`], mostly.
+    ///
+    /// An address of [`listen`](Self::listen) that one of them has is served through it, and not opened (port 0 is any
+    /// port they have); the other addresses are opened as ever. Those with an address that was not named are served
+    /// too, as listeners behind those that were. Whatever the number of workers, each socket is served by some worker.
+    /// TCP_NODELAY, the backlog and the other options of sockets in [`Config`] are set on them.
+    #[must_use]
+    pub fn inherit(mut self, inherited: Inherited) -> Server {
+        self.inherited.extend(inherited);
+        self
+    }
+
     /// With so many workers, each a thread with a ring of its own, at least one; `None` for one per core.
     #[must_use]
     pub fn workers(mut self, workers: impl Into<Option<usize>>) -> Server {
@@ -149,6 +176,12 @@ impl Server {
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
         self
+    }
+
+    /// What asks the workers of this server, once it is started: for its own services to have.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
     }
 
     /// Starts, and returns when it listens: every connection runs a service made by `make`, which is called on the
@@ -191,26 +224,35 @@ impl Server {
         if let Some(mistake) = self.mistake.take() {
             return Err(mistake);
         }
+        let line = self.inherited.line.take();
+        let mut shared = std::mem::take(&mut self.inherited).settle(&mut self.addresses);
         if self.addresses.is_empty() {
             return Err(ServeError::NoAddress);
         }
         let wanted = Wanted::new(self.ring, &self.without)?;
         let surroundings = Surroundings::read();
         let chosen = wanted.choose(&self.config, &surroundings)?;
-        match self.start_on(chosen, &surroundings, make) {
-            // What was found out on one small ring need not hold for one per worker.
-            Err(ServeError::Ring(refusal)) => {
-                let chosen = wanted.instead(&refusal).ok_or(ServeError::Ring(refusal))?;
-                self.start_on(chosen, &surroundings, make)
-            }
-            started => started,
+        let ours: Vec<bool> = shared.iter().map(|listeners| listeners.sockets.is_empty()).collect();
+        let mut started = self.start_on(chosen, &surroundings, &mut shared, make);
+        // What was found out on one small ring need not hold for one per worker.
+        if let Err(ServeError::Ring(refusal)) = &started
+            && let Some(instead) = wanted.instead(refusal)
+        {
+            let opened = shared.iter_mut().zip(ours).filter(|(_, ours)| *ours);
+            opened.for_each(|(listeners, _)| listeners.sockets.clear());
+            started = self.start_on(instead, &surroundings, &mut shared, make);
         }
+        started.map(|mut handle| {
+            handle.line = line;
+            handle
+        })
     }
 
     fn start_on(
         &self,
         chosen: Chosen,
         surroundings: &Surroundings,
+        shared: &mut [Listeners],
         make: &MakeFactory,
     ) -> Result<ServerHandle, ServeError> {
         let cores = cores();
@@ -218,31 +260,34 @@ impl Server {
         let Chosen { capabilities, notice } = chosen;
         let (config, fitted) = fit(self.config.clone().checked()?, workers, &capabilities, surroundings);
         let notices = notice.into_iter().chain(fitted).collect();
-        self.addresses.iter().try_for_each(listener::probe)?;
+        probe(&self.addresses, shared)?;
 
         let (tell_end, ended) = mpsc::channel();
         let mut handle = ServerHandle {
+            estate: Arc::new(Estate::inherited(&self.addresses, shared)),
             addresses: self.addresses.clone(),
-            unix_paths: Vec::new(),
+            line: None,
             running: Vec::new(),
             ended: Mutex::new(ended),
             notices,
             capabilities: capabilities.clone(),
+            monitor: self.monitor.clone(),
         };
-        let shared = handle.open_shared(&config)?;
+        handle.open_shared(shared, &config)?;
         for worker in 0..workers {
             // The first finds the ports that were left to the kernel, the others share them.
             let started = Start {
                 id: WorkerId(worker),
                 core: self.pin.then(|| cores[worker % cores.len()]),
                 addresses: handle.addresses.clone(),
-                shared: shared.iter().map(|fd| fd.as_ref().map(OwnedFd::try_clone).transpose()).collect(),
+                shares: shared.iter().map(|listeners| listeners.share(worker, workers)).collect(),
                 config: config.clone(),
                 capabilities: capabilities.clone(),
                 surroundings: surroundings.clone(),
                 make: Arc::clone(make),
             };
-            let end = End { id: WorkerId(worker), tell: tell_end.clone() };
+            let (tell, all) = (tell_end.clone(), handle.monitor.clone());
+            let end = End { id: WorkerId(worker), is_well: false, tell, all };
             // An error drops the handle, which stops those that run.
             let (running, addresses, notices) = start_worker(started, end)?;
             handle.running.push(running);
@@ -253,6 +298,7 @@ impl Server {
                 }
             }
         }
+        handle.monitor.begin(handle.running.iter().map(|running| Arc::clone(&running.mailbox)).collect());
         for notice in &handle.notices {
             tracing::warn!("{notice}");
         }
@@ -335,24 +381,12 @@ struct Start {
     id: WorkerId,
     core: Option<usize>,
     addresses: Vec<Address>,
-    /// Listeners that all workers share: the Unix ones.
-    shared: io::Result<Vec<Option<OwnedFd>>>,
+    /// What it has of the listeners that are there already.
+    shares: io::Result<Vec<Share>>,
     config: Config,
     capabilities: Capabilities,
     surroundings: Surroundings,
     make: MakeFactory,
-}
-
-/// Tells that a worker's thread has come to its end, by itself or by a panic, when it is dropped.
-struct End {
-    id: WorkerId,
-    tell: mpsc::Sender<WorkerId>,
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let _ = self.tell.send(self.id);
-    }
 }
 
 /// A worker that runs.
@@ -369,23 +403,22 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
     let (report, started) = mpsc::channel();
     let name = format!("campanile-{}", start.id.0);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let _end = end;
+        let mut end = end;
+        let _span = tracing::info_span!("worker", id = start.id.0).entered();
         match start.capabilities.ring {
-            RingKind::Poll => work(start, open_poll, &report),
-            RingKind::Uring | RingKind::Auto => work(start, open_uring, &report),
+            RingKind::Poll => work(start, open_poll, &report, &mut end),
+            RingKind::Uring | RingKind::Auto => work(start, open_uring, &report, &mut end),
         }
     });
     let thread = thread.map_err(ServeError::Thread)?;
-    let started: Result<Started<Arc<Mailbox>>, ServeError> =
-        started.recv().unwrap_or(Err(ServeError::WorkerPanicked));
-    match started {
-        Ok((mailbox, addresses, notices)) => {
-            Ok((Running { mailbox, thread: Some(thread) }, addresses, notices))
-        }
-        Err(error) => {
-            let _ = thread.join();
-            Err(error)
-        }
+    let started: Result<Result<Started<Arc<Mailbox>>, ServeError>, _> = started.recv();
+    if let Ok(Ok((mailbox, addresses, notices))) = started {
+        return Ok((Running { mailbox, thread: Some(thread) }, addresses, notices));
+    }
+    match (thread.join(), started) {
+        (Err(thrown), _) => Err(ServeError::WorkerPanicked(Panic::of(thrown))),
+        (Ok(_), Ok(Err(error))) => Err(error),
+        (Ok(ended), _) => Err(ServeError::Thread(ended.err().unwrap_or(io::ErrorKind::Other.into()))),
     }
 }
 
@@ -394,11 +427,19 @@ fn work<R: Ring>(
     start: Start,
     open: impl FnOnce(&Opening<'_>) -> Result<(R, Option<String>), ServeError>,
     report: &mpsc::Sender<Result<Started<Arc<Mailbox>>, ServeError>>,
+    end: &mut End,
 ) -> io::Result<()> {
     match prepare(start, open) {
         Ok((mut worker, addresses, notices)) => {
             let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
-            worker.run()
+            tracing::debug!("the worker runs");
+            let ran = worker.run();
+            end.is_well = ran.is_ok();
+            match &ran {
+                Ok(()) => tracing::debug!("the worker has ended"),
+                Err(error) => tracing::error!("the worker's ring broke, and the server stops: {error}"),
+            }
+            ran
         }
         Err(error) => {
             let _ = report.send(Err(error));
@@ -426,46 +467,57 @@ fn prepare<R: Ring>(
         memory: &memory,
     })?;
     let (listeners, addresses) =
-        open_listeners(&start.addresses, start.shared, &config, &mut ring, &mut memory)?;
+        open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
     let factory = (start.make)(start.id);
     let queue = listener::queue_len(&config);
     let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
     let mut worker = worker.map_err(ServeError::RingBroke)?;
-    listeners.into_iter().for_each(|listener| worker.listen(Listening::owned(listener, queue)));
+    for (number, listener) in listeners {
+        worker.listen(Listening::owned(number, listener, queue));
+    }
     Ok((worker, addresses, notice.into_iter().collect()))
 }
 
+/// A worker's listeners, each with the number of its address, and the addresses that they have.
+type Opened = (Vec<(usize, OwnedFd)>, Vec<Address>);
+
 fn open_listeners(
     addresses: &[Address],
-    shared: io::Result<Vec<Option<OwnedFd>>>,
+    shares: io::Result<Vec<Share>>,
     config: &Config,
     ring: &mut dyn Ring,
     memory: &mut Memory,
-) -> Result<(Vec<OwnedFd>, Vec<Address>), ServeError> {
+) -> Result<Opened, ServeError> {
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
-    for (address, shared) in addresses.iter().zip(shared.map_err(ServeError::Thread)?) {
-        let listener = match shared {
-            Some(shared) => shared,
-            None => listener::open_tcp(address, config, ring, memory)?,
-        };
-        let real = listener::bound_address(&listener);
+    for ((number, address), share) in addresses.iter().enumerate().zip(shares.map_err(ServeError::Thread)?) {
+        let opened = share.open(address, config, ring, memory)?;
+        let real = opened.first().map_or(Ok(address.clone()), listener::bound_address);
         bound.push(real.map_err(|error| ServeError::Listen { address: address.clone(), error })?);
-        listeners.push(listener);
+        listeners.extend(opened.into_iter().map(|listener| (number, listener)));
     }
     Ok((listeners, bound))
+}
+
+/// Checks that nobody has an address that is to be opened.
+fn probe(addresses: &[Address], shared: &[Listeners]) -> Result<(), ServeError> {
+    let opened = addresses.iter().zip(shared).filter(|(_, listeners)| listeners.sockets.is_empty());
+    opened.map(|(address, _)| address).try_for_each(listener::probe)
 }
 
 /// A server that runs. Dropping it stops it, as [`stop`](Self::stop) does, and waits until it has ended.
 #[derive(Debug)]
 pub struct ServerHandle {
     addresses: Vec<Address>,
-    unix_paths: Vec<PathBuf>,
+    estate: Arc<Estate>,
+    /// To the process that waits until this one is ready.
+    line: Option<UnixStream>,
     running: Vec<Running>,
     /// Which worker has ended, as they do.
     ended: Mutex<mpsc::Receiver<WorkerId>>,
     notices: Vec<String>,
     capabilities: Capabilities,
+    monitor: Monitor,
 }
 
 impl ServerHandle {
@@ -506,31 +558,23 @@ impl ServerHandle {
         format!("listening on {} with {workers} worker{s} on {}", addresses.join(", "), self.ring())
     }
 
-    /// What each worker has counted so far; empty for one that has ended.
-    #[must_use]
-    pub fn counters(&self) -> Vec<Counters> {
-        let ask = |running: &Running| {
-            let (reply, counters) = mpsc::channel();
-            running.mailbox.post(|letters| letters.counts.push(reply));
-            // One that has ended does not answer any more; one that does not answer for so long is stuck.
-            (0..100).find_map(|_| match counters.recv_timeout(Duration::from_millis(50)) {
-                Ok(counted) => Some(Some(counted)),
-                Err(_) => running.thread.as_ref().is_none_or(JoinHandle::is_finished).then_some(None),
-            })?
-        };
-        self.running.iter().filter_map(ask).collect()
-    }
-
     /// Something that stops this server, for a signal handler or another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { mailboxes: self.running.iter().map(|running| Arc::clone(&running.mailbox)).collect() }
+        let mailboxes = self.running.iter().map(|running| Arc::clone(&running.mailbox)).collect();
+        Stopper { mailboxes, estate: Arc::clone(&self.estate) }
     }
 
     /// Closes everything now: services are told [`Reason::ServerStopped`](crate::Reason), and nothing more is sent.
     /// Does not wait for it; [`wait`](Self::wait) does.
     pub fn stop(&self) {
         self.stopper().stop();
+    }
+
+    /// Whether it was told to drain or to stop: see [`Stopper::is_draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.stopper().is_draining()
     }
 
     /// Stops accepting and tells every service to finish ([`Event::Drain`](crate::Event)); what is not finished after
@@ -540,11 +584,21 @@ impl ServerHandle {
         self.stopper().drain();
     }
 
+    /// Says that this server is ready to the process that it takes over from, if there is one; that one goes then
+    /// ([`Stopper::start_successor`]). [`wait`](Self::wait) says it too.
+    pub fn ready(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.estate.come_into();
+            successor::take_over(line, self.stopper().mailboxes);
+        }
+    }
+
     /// Waits until the server has ended, because it was stopped or because it broke.
     ///
     /// # Errors
     /// When a worker ended by itself; the others are stopped then.
     pub fn wait(mut self) -> Result<(), ServeError> {
+        self.ready();
         self.join()
     }
 
@@ -560,34 +614,32 @@ impl ServerHandle {
             let ended = match thread.join() {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(ServeError::RingBroke(error)),
-                Err(_) => Err(ServeError::WorkerPanicked),
+                Err(thrown) => Err(ServeError::WorkerPanicked(Panic::of(thrown))),
             };
             if ended.is_err() {
                 self.stop();
             }
             result = result.and(ended);
         }
-        for path in self.unix_paths.drain(..) {
+        for path in self.estate.take_paths() {
             // Ours, and nobody listens on it any more.
             let _ = std::fs::remove_file(path);
         }
         result
     }
 
-    /// Opens the listeners that workers share.
-    fn open_shared(&mut self, config: &Config) -> Result<Vec<Option<OwnedFd>>, ServeError> {
-        let mut shared = Vec::new();
-        for address in &self.addresses {
-            shared.push(match address.path() {
-                None => None,
-                Some(path) => {
-                    let listener = listener::open_unix(path, config)?;
-                    self.unix_paths.push(path.to_path_buf());
-                    Some(listener)
-                }
-            });
+    /// Prepares the listeners that are there already, and opens the others that workers share: the Unix ones.
+    fn open_shared(&self, shared: &mut [Listeners], config: &Config) -> Result<(), ServeError> {
+        for (address, listeners) in self.addresses.iter().zip(shared) {
+            for listener in &listeners.sockets {
+                listener::prepare_inherited(listener, address, config)?;
+            }
+            if let (Some(path), true) = (address.path(), listeners.sockets.is_empty()) {
+                listeners.sockets.push(listener::open_unix(path, config)?);
+                self.estate.opened(path.into());
+            }
         }
-        Ok(shared)
+        Ok(())
     }
 }
 
@@ -596,29 +648,5 @@ impl Drop for ServerHandle {
         self.stop();
         // Whoever drops a handle does not want to know how it ended.
         let _ = self.join();
-    }
-}
-
-/// Stops a server from anywhere. Harmless when it has ended.
-#[derive(Clone)]
-pub struct Stopper {
-    mailboxes: Vec<Arc<Mailbox>>,
-}
-
-impl Stopper {
-    /// As [`ServerHandle::stop`].
-    pub fn stop(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.stop = true));
-    }
-
-    /// As [`ServerHandle::drain`].
-    pub fn drain(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post(|letters| letters.drain = true));
-    }
-}
-
-impl fmt::Debug for Stopper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopper").field("workers", &self.mailboxes.len()).finish()
     }
 }

@@ -56,7 +56,7 @@ use crate::time::Time;
 ///                 cx.output.write(format!("{}\n", self.0).as_bytes()).expect("there is room for a line");
 ///                 Flow::Finish // the last event after this is `Closed`
 ///             }
-///             _ => Flow::More(1), // what is returned to `Closed` does not matter
+///             _ => Flow::More(1), // what is returned to `Closed` matters rarely: see there
 ///         }
 ///     }
 /// }
@@ -154,6 +154,10 @@ pub enum Event {
     /// The server is to stop: finish what was begun, and begin nothing.
     Drain,
     /// The connection is over, and the service is dropped after this call. Nothing can be sent.
+    ///
+    /// What is answered does not matter, with one exception: when the [server stopped](Reason::ServerStopped) in the
+    /// middle of what ends with the connection, [`Flow::Abort`] lets the peer see a reset, so that it does not take
+    /// what it got for the whole. If something is unsent it does so anyway.
     Closed(Reason),
 }
 

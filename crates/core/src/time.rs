@@ -3,42 +3,60 @@
 //! Nothing below the server reads a clock: the worker asks its [`Clock`] once per turn and hands the answer
 //! down. Under the simulated ring the clock is virtual, so a test of a minute's timeout takes no minute.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A moment in monotonic time: the time since the worker's clock began. It never goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Time(Duration);
+///
+/// It is told to the nanosecond, and ends after 584 years: whatever is later is that.
+// One more than the nanoseconds, so that "no moment" takes no room: every idle connection has a few of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(NonZeroU64);
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
 
 impl Time {
     /// The moment the clock began.
-    pub const ZERO: Time = Time(Duration::ZERO);
+    pub const ZERO: Time = Time(NonZeroU64::MIN);
 
     /// The moment `since_start` after the clock began.
     #[must_use]
     pub const fn from_start(since_start: Duration) -> Time {
-        Time(since_start)
+        let nanos = since_start.as_nanos();
+        let nanos = if nanos < u64::MAX as u128 { nanos as u64 } else { u64::MAX - 1 };
+        Time(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
+    const fn nanos(self) -> u64 {
+        self.0.get() - 1
     }
 
     /// The time since the clock began.
     #[must_use]
     pub const fn since_start(self) -> Duration {
-        self.0
+        Duration::from_nanos(self.nanos())
     }
 
     /// The time from `earlier` to this moment; zero when `earlier` is later.
     #[must_use]
-    pub fn since(self, earlier: Time) -> Duration {
-        self.0.saturating_sub(earlier.0)
+    pub const fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.nanos().saturating_sub(earlier.nanos()))
     }
 
     /// Whole milliseconds since the clock began: the tick of the timer wheel.
-    pub(crate) fn millis(self) -> u64 {
-        self.0.as_secs().saturating_mul(1_000).saturating_add(u64::from(self.0.subsec_millis()))
+    pub(crate) const fn millis(self) -> u64 {
+        self.nanos() / NANOS_PER_MILLI
     }
 
     /// The first tick that is not before this moment, so that a timer never fires early.
-    pub(crate) fn millis_up(self) -> u64 {
-        self.millis().saturating_add(u64::from(!self.0.subsec_nanos().is_multiple_of(1_000_000)))
+    pub(crate) const fn millis_up(self) -> u64 {
+        self.nanos().div_ceil(NANOS_PER_MILLI)
+    }
+}
+
+impl Default for Time {
+    fn default() -> Time {
+        Time::ZERO
     }
 }
 
@@ -47,6 +65,7 @@ impl std::ops::Add<Duration> for Time {
 
     /// Saturates at the end of time, so that "in `Duration::MAX`" means never.
     fn add(self, later: Duration) -> Time {
+        let later = u64::try_from(later.as_nanos()).unwrap_or(u64::MAX);
         Time(self.0.saturating_add(later))
     }
 }
@@ -82,7 +101,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&mut self) -> Time {
-        Time(self.began.elapsed())
+        Time::from_start(self.began.elapsed())
     }
 
     fn wall(&mut self) -> SystemTime {
@@ -95,12 +114,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_time_has_a_tick() {
+    fn the_end_of_time_is_not_passed() {
         let never = Time::ZERO + Duration::MAX;
-        assert_eq!((never.millis(), never.millis_up()), (u64::MAX, u64::MAX));
-        let late = Time::from_start(Duration::from_secs(u64::MAX / 999));
-        assert_eq!((late.millis(), late.millis_up()), (u64::MAX, u64::MAX));
+        assert_eq!(never, Time::from_start(Duration::MAX));
+        assert_eq!((never + Duration::from_secs(1), never.since(never)), (never, Duration::ZERO));
+        assert!(never.since_start() > Duration::from_secs(500 * 365 * 24 * 60 * 60));
+    }
+
+    #[test]
+    fn ticks_are_rounded_up_so_that_nothing_is_early() {
         let soon = Time::from_start(Duration::from_nanos(1_000_001));
         assert_eq!((soon.millis(), soon.millis_up()), (1, 2));
+        assert_eq!(Time::from_start(Duration::from_millis(7)).millis_up(), 7);
+        assert_eq!((Time::ZERO.millis_up(), Time::default().since_start()), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn no_moment_takes_no_room() {
+        assert_eq!(size_of::<Option<Time>>(), 8);
     }
 }

@@ -141,7 +141,6 @@ impl TimerWheel {
     }
 
     /// How many owners have a deadline.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

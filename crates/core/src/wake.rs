@@ -7,10 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::desk::Handle;
+use crate::server::Question;
 
 /// Gets a ring out of its wait, from any thread.
 pub(crate) trait Kick: Send + Sync {
@@ -24,10 +27,18 @@ pub(crate) struct Letters {
     pub(crate) wakes: BTreeSet<Handle>,
     /// Stop accepting and tell every service to finish.
     pub(crate) drain: bool,
+    /// With it: another process serves the listeners from now on, and is told when this one accepts no more.
+    pub(crate) heir: Option<Arc<OwnedFd>>,
     /// Close everything and end.
     pub(crate) stop: bool,
     /// Who wants to know what was counted.
-    pub(crate) counts: Vec<std::sync::mpsc::Sender<crate::worker::Counters>>,
+    pub(crate) questions: Vec<Question>,
+    /// Who wants to know that the worker is there.
+    pub(crate) roll_calls: Vec<mpsc::Sender<()>>,
+    /// Who wants the listeners too: another descriptor of each.
+    pub(crate) listeners: Vec<mpsc::Sender<io::Result<OwnedFd>>>,
+    /// Look at the queues of the listeners, even if nobody says that somebody came.
+    pub(crate) look_again: bool,
 }
 
 /// A worker's mailbox.
@@ -35,12 +46,33 @@ pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
     /// A kick is on its way that the worker has not answered yet.
     kicked: AtomicBool,
+    /// The worker has ended: nobody looks any more, so letters are thrown away by whoever puts them in.
+    closed: AtomicBool,
     kick: Box<dyn Kick>,
+    /// The worker was told to drain or to stop: for whoever wants to know whether new clients are welcome.
+    is_draining: AtomicBool,
 }
 
 impl Mailbox {
     pub(crate) fn new(kick: Box<dyn Kick>) -> Mailbox {
-        Mailbox { letters: Mutex::default(), kicked: AtomicBool::new(false), kick }
+        Mailbox {
+            letters: Mutex::default(),
+            kicked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            kick,
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the worker stop: when what was begun is finished, or now.
+    pub(crate) fn end(&self, write: impl FnOnce(&mut Letters)) {
+        // First, so that nobody is told to come who then finds nobody.
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.post(write);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Puts something in, and gets the worker to look.
@@ -49,6 +81,16 @@ impl Mailbox {
         if !self.kicked.swap(true, Ordering::AcqRel) {
             self.kick.kick();
         }
+        if self.closed.load(Ordering::Acquire) {
+            self.collect();
+        }
+    }
+
+    /// The worker has ended. A letter is either thrown away here, or put in after the lock was released here, and
+    /// then whoever puts it in sees the flag.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.collect();
     }
 
     /// Takes everything out: what the worker does when it was kicked.

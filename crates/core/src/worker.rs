@@ -23,19 +23,23 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+mod ending;
 mod errands;
 #[cfg(test)]
 mod lives;
+mod seeing;
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffer_ring::{BufferRing, NotTheKernels, Received};
 use crate::config::Config;
 use crate::connection::{Connection, Env, Limits};
+use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
@@ -63,9 +67,6 @@ const WALL_EVERY: Duration = Duration::from_millis(500);
 /// The longest that a ring is told to wait. The kernel adds it to its clock and does not mind an overflow, so "never"
 /// would be "at once".
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a worker that ends waits for the kernel to let go of its memory.
-const LET_GO: Duration = Duration::from_secs(5);
 
 /// Makes the service of a connection that was accepted by the listener of that number.
 pub(crate) type Factory = Box<dyn FnMut(usize) -> Box<dyn Service>>;
@@ -100,6 +101,10 @@ pub(crate) struct Worker<R: Ring> {
     expired: Vec<u32>,
     /// Connections that are yet to be told of the drain: a turn later, when what they had sent by then has come in.
     undrained: Vec<Handle>,
+    /// No place was left for another connection, when somebody last looked.
+    is_paused: bool,
+    /// Dropped when nobody comes in here any more: whoever goes on with the listeners waits for it.
+    heir: Option<Arc<OwnedFd>>,
 }
 
 struct Slot {
@@ -118,56 +123,8 @@ struct Parts<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    Draining { until: Time },
+    Draining { until: Time, handed_over: bool },
     Stopping { until: Time },
-}
-
-/// What a worker counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Turns of the loop, each one system call.
-    pub turns: u64,
-    /// Completions handled.
-    pub completions: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Connections opened outwards.
-    pub connected: u64,
-    /// Connections that are over.
-    pub closed: u64,
-    /// Connections there are now.
-    pub connections: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Multishot receives armed.
-    pub receives_armed: u64,
-    /// Receives that found no buffer.
-    pub no_buffers: u64,
-    /// Receives of starved connections into a private buffer.
-    pub private_receives: u64,
-    /// Receive buffers given to the kernel, again and again: the steps that the tail of the buffer ring has made.
-    pub buffers_given: u64,
-    /// Accepts armed.
-    pub accepts_armed: u64,
-    /// Accepts that failed for want of descriptors or memory.
-    pub accepts_failed: u64,
-    /// Services that panicked, or could not be made without a panic: each cost its own connection.
-    pub panicked: u64,
-    /// Completions that made no sense.
-    pub nonsense: u64,
-    /// Unread input carried over now, in bytes.
-    pub carried_bytes: u64,
-    /// Output not sent now, in bytes.
-    pub unsent_bytes: u64,
-    /// Receive buffers that services keep now.
-    pub kept_buffers: u64,
-    /// Send buffers held now.
-    pub send_buffers: u64,
-    /// Bytes lent that were given back unsent.
-    pub returned: u64,
 }
 
 /// The worker's memory, in the sizes that `config` says.
@@ -222,6 +179,8 @@ impl<R: Ring> Worker<R> {
             wakes: Vec::new(),
             expired: Vec::new(),
             undrained: Vec::new(),
+            is_paused: false,
+            heir: None,
         })
     }
 
@@ -441,12 +400,19 @@ impl<R: Ring> Worker<R> {
         for name in letters.wakes {
             self.with_connection(name, Connection::handle_wake);
         }
-        for reply in letters.counts {
+        for question in letters.questions {
+            question.answer(&self.counters());
+        }
+        for reply in letters.roll_calls {
             // Whoever asked may have gone.
-            let _ = reply.send(self.counters());
+            let _ = reply.send(());
+        }
+        self.lend_listeners(&letters.listeners);
+        if letters.look_again {
+            self.look_again();
         }
         if letters.drain {
-            self.drain();
+            self.drain(letters.heir);
         }
         if letters.stop {
             self.stop();
@@ -517,7 +483,7 @@ impl<R: Ring> Worker<R> {
         if let Some(retry) = self.accept_retry_at() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        if let State::Draining { until } | State::Stopping { until } = self.state {
+        if let State::Draining { until, .. } | State::Stopping { until } = self.state {
             next = Some(next.map_or(until, |next| next.min(until)));
         }
         next.map(|next| next.since(self.desk.now).min(LONGEST_WAIT))
@@ -531,74 +497,11 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// What was counted, with the figures of this moment.
-    pub(crate) fn counters(&self) -> Counters {
-        let mut counters = Counters { connections: u64::from(self.live), ..self.counters };
-        for connection in self.slots.iter().filter_map(|slot| slot.connection.as_ref()) {
-            let (carried, unsent) = connection.held_bytes();
-            counters.carried_bytes += carried as u64;
-            counters.unsent_bytes += unsent as u64;
-        }
-        counters.buffers_given = self.memory.buffers.home_again();
-        (counters.panicked, counters.returned) = (self.desk.panicked, self.desk.returned);
-        counters.kept_buffers = u64::from(self.memory.buffers.kept());
-        counters.send_buffers = self.memory.sends.held() as u64;
-        counters
-    }
-
     fn names(&self) -> Vec<Handle> {
         let live = |(slot, place): (usize, &Slot)| {
             place.connection.as_ref().map(|_| Handle { slot: slot as u32, generation: place.generation })
         };
         self.slots.iter().enumerate().filter_map(live).collect()
-    }
-
-    /// Stops accepting and tells every service; closes what is left when the time is over.
-    fn drain(&mut self) {
-        if self.state != State::Running {
-            return;
-        }
-        self.state = State::Draining { until: self.desk.now + self.config.drain_time };
-        self.undrained = self.names();
-        self.stop_accepting();
-    }
-
-    /// Closes everything.
-    fn stop(&mut self) {
-        if matches!(self.state, State::Stopping { .. }) {
-            return;
-        }
-        self.state = State::Stopping { until: self.desk.now + LET_GO };
-        self.stop_accepting();
-        for name in self.names() {
-            self.with_connection(name, Connection::stop);
-        }
-        self.unwatch_if_quiet();
-    }
-
-    /// Whether to go on; false when everything is closed and the ring has let go of all memory.
-    fn end_if_due(&mut self) -> io::Result<bool> {
-        if let State::Draining { until } = self.state
-            && ((self.live == 0 && !self.is_accepting()) || self.desk.now >= until)
-        {
-            self.stop();
-        }
-        let State::Stopping { until } = self.state else { return Ok(true) };
-        self.unwatch_if_quiet();
-        Ok(self.ring.in_flight() > 0 && self.desk.now < until)
-    }
-
-    /// The watch for wake-ups is the last to go: once nothing else is in flight, it is cancelled. Just before goes what
-    /// services shared: files may be among it.
-    fn unwatch_if_quiet(&mut self) {
-        if self.live > 0 || !self.desk.requests.is_empty() {
-            return;
-        }
-        self.let_go_of_state();
-        if self.ring.in_flight() == 1 {
-            let wake = Token::new(Kind::Wake, Generation::default(), 0);
-            self.submit(Kind::Cancel, 0, Submission::Cancel { target: wake });
-        }
     }
 }
 
@@ -661,6 +564,8 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         let drained = self.ring.in_flight() == 0;
+        self.mailbox.close();
+        self.let_go_of_state();
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {

@@ -1,6 +1,6 @@
 //! A request that is being answered piece by piece, and the rule by which its responder is called.
 
-use campanile_core::{Context, Event, Flow};
+use campanile_core::{Context, Event, Flow, guard};
 use campanile_protocol::http1::Exchange as Facts;
 
 use super::body::Incoming;
@@ -74,6 +74,12 @@ impl Active {
         }
     }
 
+    /// Whether the end of the connection is the end of the answer, so that a cut would look complete.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        let Answer::Begun { encoder, .. } = &self.answer else { return false };
+        encoder.remaining().is_none() && !encoder.keep_alive()
+    }
+
     /// Calls the responder for as long as it gets on.
     pub(super) fn run(
         &mut self,
@@ -127,7 +133,15 @@ impl Active {
             let reads_body = self.responder.reads_body();
             let (incoming, answer) = (&mut self.incoming, &mut self.answer);
             let mut exchange = Exchange { cx, incoming, answer, reads_body, config, shared };
-            let next = self.responder.respond(event, &mut exchange);
+            let next = guard(|| self.responder.respond(event, &mut exchange));
+            let next = next.unwrap_or_else(|panic| {
+                cx.report_panic(&panic);
+                if matches!(self.answer, Answer::Unbegun(_)) {
+                    // It may have been in the middle of writing the head.
+                    cx.output.truncate(before.1);
+                }
+                Err(error::of_panic())
+            });
             has_changed = (cx.input.consumed(), cx.output.unsent()) != before;
             self.waits = match next {
                 Ok(Next::Body) => Waits { body: true, room: false },
@@ -237,10 +251,7 @@ impl Active {
                 }
             }
             Answer::Whole { keep_alive: _, status } => Ended::Answered { keep_alive: false, status: *status },
-            // A body that ends with the connection would look complete.
-            Answer::Begun { encoder, .. } if encoder.remaining().is_none() && !encoder.keep_alive() => {
-                Ended::Cut(Flow::Abort)
-            }
+            Answer::Begun { .. } if self.ends_with_connection() => Ended::Cut(Flow::Abort),
             Answer::Begun { .. } => Ended::Cut(Flow::Finish),
         }
     }

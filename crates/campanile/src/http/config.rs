@@ -25,6 +25,11 @@ pub struct Config {
     /// How long a connection may be idle between two requests before it is closed, and how long all of a body that
     /// nobody wants may take. 75 s by default.
     pub idle_timeout: Duration,
+    /// How long a connection that is idle when the server begins to drain is left open, for a client that is just
+    /// sending its next request: it is answered, and told that the connection is closed then. So no client that sends
+    /// again within this time meets an end that was not announced. Well below
+    /// [`drain_time`](crate::Config::drain_time), when all is closed. 1 s by default.
+    pub drain_grace: Duration,
     /// How long a body that is waited for may make no progress at all: 408 beyond (RFC 9110, section 15.5.9), or the
     /// answer is cut if it was begun. It does not run while an answer is on its way to the client. There is no least
     /// rate: a client that sends a byte now and then goes on for as long as its body is long. 30 s by default.
@@ -55,6 +60,7 @@ impl Default for Config {
             limits: Limits::default(),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            drain_grace: Duration::from_secs(1),
             body_timeout: Duration::from_secs(30),
             body_memory: 64 * 1024 * 1024,
             body_wait: Duration::from_secs(10),

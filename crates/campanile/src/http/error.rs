@@ -83,6 +83,11 @@ pub(super) fn of_body(error: BodyError) -> Error {
     Error::new(error.status(), error.to_string()).closing()
 }
 
+/// A handler panicked. What it left behind may be anything, so this is the last answer of its connection.
+pub(super) fn of_panic() -> Error {
+    Error::new(500, "internal server error").closing()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.status, self.message)

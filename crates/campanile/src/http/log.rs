@@ -1,8 +1,8 @@
-//! The access log: what is told of each request when its answer is written.
+//! The access log: what is told of each request when its answer is written, and the count of them.
 
 use std::time::SystemTime;
 
-use campanile_core::{Control, Time};
+use campanile_core::{Control, Time, Verdict};
 use campanile_protocol::http1::RequestHead;
 
 /// What of a request is kept for its line in the log. Made only if somebody wants it.
@@ -39,11 +39,25 @@ impl Record {
         }
     }
 
-    pub(super) fn tell(self, status: u16, now: Time) {
+    fn tell(self, status: u16, now: Time) {
         let Record { peer, method, target, version, begun, at } = self;
         let micros = now.since_start().saturating_sub(begun.since_start()).as_micros() as u64;
         let date = httpdate::fmt_http_date(at);
         tracing::info!(target: "campanile::access", %peer, %date, %method, %target, version, status, micros);
+    }
+}
+
+/// A request was answered: that is counted, and told to the log if that wants it.
+#[inline]
+pub(super) fn answered(status: u16, record: Option<Record>, control: &mut Control<'_>) {
+    control.count_answer(match status {
+        ..300 => Verdict::Success,
+        300..400 => Verdict::Redirect,
+        400..500 => Verdict::ClientError,
+        500.. => Verdict::ServerError,
+    });
+    if let Some(record) = record {
+        record.tell(status, control.now());
     }
 }
 

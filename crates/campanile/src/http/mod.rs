@@ -10,6 +10,7 @@
 //! | read a whole body first | [`Response::collect`] |
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
+//! | be watched: metrics for Prometheus, whether it lives, whether it is ready | `Metrics`, [`health`], [`readiness`] |
 //! | use the types of the `http` crate | [`convert`], [`Response::send`] |
 //! | fail | return an [`Error`], or any error by `?` |
 
@@ -25,7 +26,10 @@ pub mod convert;
 mod error;
 mod exchange;
 mod log;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outlet;
+mod probes;
 mod request;
 mod response;
 mod router;
@@ -40,6 +44,9 @@ pub use campanile_protocol::http1::{
 pub use config::{Config, MAX_FIELDS};
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
+pub use probes::{health, readiness};
 pub use request::Request;
 pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{
-    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time,
+    Context, Control, Event, Flow, Output, ServeError, Server, ServerHandle, Service, Time, Verdict, guard,
 };
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
@@ -25,7 +25,7 @@ use super::active::{Active, Ended};
 use super::body::{Discarded, Incoming, Rest};
 use super::config::{Config, MAX_FIELDS, standard};
 use super::error::{self, Error};
-use super::log::Record;
+use super::log::{self, Record};
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
@@ -110,7 +110,7 @@ pub struct Http<H> {
     since: Time,
     /// A part of a head is there.
     is_in_head: bool,
-    /// The server is to stop: the next answer is the last.
+    /// The server is to stop: the next answer is the last, and says so.
     is_draining: bool,
 }
 
@@ -165,7 +165,7 @@ impl<H: Handler> Http<H> {
     /// Looks for a head, and has it answered. `None` when the stage changed, or another head may follow.
     fn read_head(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
         if cx.input.is_empty() {
-            if cx.input.is_ended() || self.is_draining {
+            if cx.input.is_ended() {
                 return Some(Flow::Finish);
             }
             return Some(self.wait_for(1, cx));
@@ -186,6 +186,7 @@ impl<H: Handler> Http<H> {
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 self.is_in_head = false;
                 self.since = cx.control.now();
+                cx.control.count_request();
                 let Some(shared) = self.shared.as_deref() else { return Some(Flow::Abort) };
                 let (config, handler) = (&*self.config, &self.handler);
                 let rest = cx.input.len() - consumed;
@@ -218,9 +219,7 @@ impl<H: Handler> Http<H> {
                             },
                             |flow| (status, flow),
                         );
-                        if let Some(record) = record {
-                            record.tell(status, cx.now());
-                        }
+                        log::answered(status, record, cx);
                         flow
                     }
                     How::Later { begun, responder } => {
@@ -246,9 +245,9 @@ impl<H: Handler> Http<H> {
 
     /// Answers to what is no request.
     fn refuse_head(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
-        if self.config.access_log {
-            Record::unread(&mut cx.control).tell(error.status(), cx.now());
-        }
+        let record = self.config.access_log.then(|| Record::unread(&mut cx.control));
+        cx.count_request();
+        log::answered(error.status(), record, cx);
         self.refuse(error, facts, cx);
     }
 
@@ -270,15 +269,15 @@ impl<H: Handler> Http<H> {
             Ended::NotYet(flow) => return Some(flow),
             Ended::Cut(flow) => {
                 self.stage = Stage::Idle;
+                cx.count_answer(Verdict::Cut);
                 return Some(flow);
             }
-            Ended::Answered { keep_alive, status } => (keep_alive && !self.is_draining, status),
+            // One that was begun before the server was to stop did not say that it is the last, so it is not.
+            Ended::Answered { keep_alive, status } => (keep_alive, status),
         };
         let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) else { return None };
         let Active { incoming, persists, record, .. } = *active;
-        if let Some(record) = record {
-            record.tell(status, cx.now());
-        }
+        log::answered(status, record, cx);
         cx.clear_timer();
         self.since = cx.now();
         self.after(incoming, keep_alive, persists, cx).unwrap_or(Some(Flow::Finish))
@@ -316,6 +315,9 @@ impl<H: Handler> Http<H> {
         let discarded = rest.discard(&mut cx.input);
         if !matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Idle;
+            if self.is_draining {
+                self.since = cx.now();
+            }
         }
         self.go_on_after(discarded, cx).unwrap_or(Some(Flow::Finish))
     }
@@ -332,15 +334,21 @@ impl<H: Handler> Http<H> {
     /// Waits for a head, for more of it, or for the rest of a body, but not for ever.
     fn wait_for(&mut self, at_least: usize, cx: &mut Context<'_>) -> Flow {
         // The timer is left where it is if it comes before: most requests come before it, and cost it nothing.
-        let deadline = self.deadline();
+        let deadline = self.deadline(cx);
         if cx.timer().is_none_or(|at| at > deadline) {
             cx.set_timer(deadline);
         }
         Flow::More(at_least)
     }
 
-    fn deadline(&self) -> Time {
-        self.since + if self.is_in_head { self.config.header_timeout } else { self.config.idle_timeout }
+    fn deadline(&self, cx: &Context<'_>) -> Time {
+        let waits_for_next = matches!(self.stage, Stage::Idle) && cx.input.is_empty();
+        self.since
+            + match (self.is_in_head, self.is_draining && waits_for_next) {
+                (_, true) => self.config.drain_grace,
+                (true, false) => self.config.header_timeout,
+                (false, false) => self.config.idle_timeout,
+            }
     }
 
     /// The timer of a connection on which no request is being answered.
@@ -350,7 +358,7 @@ impl<H: Handler> Http<H> {
         if is_read && (cx.output.unsent() > 0 || !cx.input.is_empty()) {
             self.since = cx.now();
         }
-        if cx.now() < self.deadline() {
+        if cx.now() < self.deadline(cx) {
             return self.serve(None, cx);
         }
         if self.is_in_head && !cx.input.is_empty() {
@@ -407,7 +415,10 @@ impl First<'_> {
         let answered = if head.target().is_https() {
             Err(Error::new(421, "this is not a connection for https"))
         } else {
-            handler.handle(&Request::new(head), response)
+            guard(|| handler.handle(&Request::new(head), response)).unwrap_or_else(|panic| {
+                control.report_panic(&panic);
+                Err(error::of_panic())
+            })
         };
         let answered = answered.and_then(|Answered(how)| {
             hand_over(output, spilled, behind)?;
@@ -452,13 +463,20 @@ impl<H: Handler> Service for Http<H> {
                 (self.since, self.is_in_head) = (cx.now(), true);
                 self.serve(None, cx)
             }
-            Event::Closed(_) => Flow::Wait,
+            Event::Closed(_) => {
+                let Stage::Exchanging(active) = &self.stage else { return Flow::Wait };
+                cx.count_answer(Verdict::Cut);
+                if active.ends_with_connection() { Flow::Abort } else { Flow::Wait }
+            }
             Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {
                 if matches!(event, Event::Drain) {
                     self.is_draining = true;
-                    if let Stage::Exchanging(active) = &mut self.stage {
-                        active.drain();
+                    match &mut self.stage {
+                        Stage::Exchanging(active) => active.drain(),
+                        // The grace begins now.
+                        Stage::Idle if cx.input.is_empty() => self.since = cx.now(),
+                        Stage::Idle | Stage::Skipping(_) => {}
                     }
                 }
                 self.serve(Some(event), cx)

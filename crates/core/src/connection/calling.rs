@@ -6,7 +6,7 @@
 use crate::agenda::{Change, Turn, Urgency};
 use crate::buffer_ring::Piece;
 use crate::desk::Handle;
-use crate::guard::guard;
+use crate::guard::{Panic, guard};
 use crate::input::Input;
 use crate::output::Outgoing;
 use crate::service::{Context, Event, Flow, Reason};
@@ -83,8 +83,8 @@ impl Connection {
         let consumed = after.consumed.min(unread);
         let progressed = consumed > 0 || after.unsent > unsent;
         match flow {
-            Some(flow) => self.follow(flow, progressed, unread - consumed, env),
-            None => self.panicked(env),
+            Ok(flow) => self.follow(flow, progressed, unread - consumed, env),
+            Err(panic) => self.panicked(&panic, env),
         }
         consumed
     }
@@ -107,16 +107,22 @@ impl Connection {
             Some(Turn::Become(service)) => {
                 self.outgoing.keep_lent();
                 let before = self.service.replace(service);
-                if guard(|| drop(before)).is_none() {
-                    self.panicked(env);
+                if let Err(panic) = guard(|| drop(before)) {
+                    self.panicked(&panic, env);
                 }
             }
         }
     }
 
-    fn panicked(&mut self, env: &mut Env<'_>) {
-        env.desk.panicked += 1;
+    fn panicked(&mut self, panic: &Panic, env: &mut Env<'_>) {
+        self.report(panic, env);
         self.end(Reason::Panicked, env);
+    }
+
+    /// Counts and logs a panic.
+    pub(super) fn report(&mut self, panic: &Panic, env: &mut Env<'_>) {
+        let scope = Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring);
+        { scope }.report_panic(panic);
     }
 
     fn lacks_room(&self, env: &Env<'_>) -> bool {

@@ -6,10 +6,10 @@
 //! (RFC 9112, section 9.6).
 
 use crate::flight::Flight;
-use crate::guard::{guard, let_go};
+use crate::guard::guard;
 use crate::input::Input;
 use crate::operation::{Half, Memory, Outcome, Submission};
-use crate::service::{Context, Event, Reason};
+use crate::service::{Context, Event, Flow, Reason};
 use crate::token::Kind;
 
 use super::sending::Sending;
@@ -126,9 +126,11 @@ impl Connection {
         self.end(Reason::Failed(libc::EPROTO), env);
     }
 
-    /// Closes because the server stops.
+    /// Closes because the server stops. If something is unsent the peer sees a reset: it is not to take what it got for
+    /// the whole.
     pub(crate) fn stop(&mut self, env: &mut Env<'_>) {
-        self.end_with(Reason::ServerStopped, false, env);
+        let is_cut = !self.outgoing.is_empty() || self.sending != Sending::Idle;
+        self.end_with(Reason::ServerStopped, is_cut, env);
     }
 
     pub(super) fn end(&mut self, reason: Reason, env: &mut Env<'_>) {
@@ -153,22 +155,35 @@ impl Connection {
         if let Some(opening) = &mut self.opening {
             opening.give_up(reason);
         }
-        self.tell_closed(reason, env);
-        let_go(self.facts.take());
+        let is_cut = self.tell_closed(reason, env) && reason == Reason::ServerStopped;
+        if let (true, Stage::Ending(ending)) = (is_cut, &mut self.stage) {
+            ending.reset = true;
+        }
+        let facts = self.facts.take();
+        if let Err(panic) = guard(|| drop(facts)) {
+            self.report(&panic, env);
+        }
     }
 
-    fn tell_closed(&mut self, reason: Reason, env: &mut Env<'_>) {
-        let Some(mut service) = self.service.take() else { return };
+    /// The last event; says whether the service was in the middle of what must not look complete.
+    fn tell_closed(&mut self, reason: Reason, env: &mut Env<'_>) -> bool {
+        let Some(mut service) = self.service.take() else { return false };
         let mut nothing = crate::output::Collected::new(0, 0);
         let mut timer = None;
         let scope = Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring);
         // Not ended: a peer that is gone never said that it had sent all.
         let mut cx = Context::new(Input::new(&mut [], false), nothing.output(), &mut timer, scope);
-        // Whatever it throws, this connection is over already.
-        guard(|| {
-            service.handle(Event::Closed(reason), &mut cx);
-            drop(service);
-        });
+        // Whatever it throws, this connection is over already. Whether it may be asked or not, it is dropped.
+        let told = guard(|| service.handle(Event::Closed(reason), &mut cx));
+        drop(cx);
+        let is_cut = matches!(told, Ok(Flow::Abort));
+        let (flow, thrown) = told.map_or_else(|panic| (None, Some(panic)), |flow| (Some(flow), None));
+        // What it said may be a service as well.
+        let dropped = [guard(|| drop(flow)), guard(|| drop(service))].into_iter().filter_map(Result::err);
+        for panic in thrown.into_iter().chain(dropped) {
+            self.report(&panic, env);
+        }
+        is_cut
     }
 
     pub(super) fn poll_ending(

@@ -98,7 +98,7 @@ impl Connection {
     fn give_back(&mut self, env: &mut Env<'_>) -> bool {
         let returned = self.outgoing.give_back(env.sends);
         if returned > 0 {
-            env.desk.returned += returned as u64;
+            env.desk.counters.returned += returned as u64;
             self.agenda.add(Change::Room);
         }
         returned > 0

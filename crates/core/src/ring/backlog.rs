@@ -29,6 +29,10 @@ impl<E> Backlog<E> {
         self.0.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Queues `entry` behind everything queued before; to make place, the kernel is given what is in the queue.
     pub(crate) fn submit(&mut self, entry: E, places: &mut impl Places<E>) {
         let entry = if self.is_empty() { places.push(entry) } else { Err(entry) };

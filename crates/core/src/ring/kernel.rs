@@ -344,6 +344,10 @@ impl Ring for KernelRing {
         plain::stat_now(file)
     }
 
+    fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
     fn in_flight(&self) -> u64 {
         // What came early is still to be told.
         self.in_flight + self.early.len() as u64

@@ -230,6 +230,7 @@ pub(super) fn open_uring(with: &Opening<'_>) -> Opened<KernelRing> {
     };
     let ring = KernelRing::new(shape, with.memory);
     let ring = ring.map_err(|error| ServeError::Ring(refusal(&error, config, with.surroundings)))?;
+    tracing::debug!(flavour = ?ring.flavour(), entries = ring.queue_entries(), "the ring is set up");
     let notice = (ring.queue_entries() < config.queue_entries).then(|| {
         format!(
             "the kernel refused the memory for a ring of {} entries; it has {} (raise `ulimit -l`)",

@@ -9,11 +9,12 @@
 //! other. If both bring somebody, the second waits here until there is a place; so does whoever was accepted while a
 //! service took the place to connect outwards.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use crate::connection::Connection;
 use crate::guard::guard;
@@ -30,6 +31,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A listener as its worker sees it.
 #[derive(Debug)]
 pub(crate) struct Listening {
+    /// Which of the server's addresses it is.
+    number: usize,
     descriptor: Descriptor,
     /// Ours to close, if it is a real one.
     owned: Option<OwnedFd>,
@@ -46,15 +49,15 @@ enum Armed {
 }
 
 impl Listening {
-    /// A listener whose queue holds at most `queue` connections.
-    pub(crate) fn owned(listener: OwnedFd, queue: u32) -> Listening {
+    /// A listener of the server's address of that number, whose queue holds at most `queue` connections.
+    pub(crate) fn owned(number: usize, listener: OwnedFd, queue: u32) -> Listening {
         let descriptor = Descriptor::Plain(listener.as_raw_fd());
-        Listening { owned: Some(listener), ..Listening::at(descriptor, queue) }
+        Listening { owned: Some(listener), ..Listening::at(number, descriptor, queue) }
     }
 
     /// A listener that only the ring knows.
-    pub(crate) fn at(descriptor: Descriptor, queue: u32) -> Listening {
-        Listening { descriptor, owned: None, queue, armed: Armed::No, retry_at: None }
+    pub(crate) fn at(number: usize, descriptor: Descriptor, queue: u32) -> Listening {
+        Listening { number, descriptor, owned: None, queue, armed: Armed::No, retry_at: None }
     }
 
     /// The most connections that its accept can bring at once.
@@ -64,6 +67,11 @@ impl Listening {
             Armed::Yes { multishot: false, .. } => 1,
             Armed::Yes { multishot: true, .. } => u64::from(self.queue),
         }
+    }
+
+    /// Whether somebody may still come in through it.
+    fn is_open(&self) -> bool {
+        self.armed != Armed::No || self.owned.is_some()
     }
 
     fn is_cancelled(&self) -> bool {
@@ -101,7 +109,7 @@ impl<R: Ring> Worker<R> {
         self.keep_places();
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.live >= self.config.max_connections
     }
 
@@ -112,6 +120,7 @@ impl<R: Ring> Worker<R> {
     /// A connection has come: cancels the multishot accepts that could now bring more than there are places for, and
     /// when there is no place any accept.
     pub(super) fn keep_places(&mut self) {
+        self.note_pause();
         let free = self.free_places();
         for index in 0..self.listening.len() {
             let armed = self.listening.iter().filter(|listening| !listening.is_cancelled());
@@ -143,6 +152,7 @@ impl<R: Ring> Worker<R> {
         {
             self.welcome(listener, socket);
         }
+        self.note_pause();
         for index in 0..self.listening.len() {
             self.arm_accept(index);
             self.close_listener(index);
@@ -164,7 +174,12 @@ impl<R: Ring> Worker<R> {
                     if direct { Descriptor::Direct(socket) } else { Descriptor::Plain(socket as i32) };
                 self.welcome(index, socket);
             }
-            Outcome::Cancelled | Outcome::Retry | Outcome::PeerGone(_) => {}
+            Outcome::Cancelled | Outcome::PeerGone(_) => {}
+            // A process that shares the listener, and waits by epoll, has it never wait: io_uring is not to fail so.
+            Outcome::Retry => listening.owned.iter().for_each(|listener| {
+                // If it cannot be set, the accept is tried again all the same.
+                let _ = SockRef::from(listener).set_nonblocking(false);
+            }),
             // No descriptors, no memory: the kernel will not have more of them in the next microsecond.
             Outcome::NoBuffers | Outcome::Failed(_) => {
                 self.counters.accepts_failed += 1;
@@ -186,9 +201,10 @@ impl<R: Ring> Worker<R> {
             return self.waiting.push_back((listener, socket));
         }
         self.counters.accepted += 1;
-        let Some(service) = guard(|| (self.factory)(listener)) else {
-            self.desk.panicked += 1;
-            return self.close_stray(socket);
+        let number = self.listening[listener].number;
+        let service = match guard(|| (self.factory)(number)) {
+            Ok(service) => service,
+            Err(panic) => return self.turn_away(socket, &panic),
         };
         let name = self.settle(|name| Connection::accepted(name, socket, service));
         self.with_connection(name, Connection::handle_accept);
@@ -218,14 +234,41 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Another descriptor of each listener, for who asks: as many letters as there are listeners.
+    pub(super) fn lend_listeners(&self, to: &[mpsc::Sender<io::Result<OwnedFd>>]) {
+        for to in to {
+            for listener in self.listening.iter().filter_map(|listening| listening.owned.as_ref()) {
+                // Whoever asked may have gone.
+                let _ = to.send(listener.try_clone());
+            }
+        }
+    }
+
+    /// Arms every accept anew, which looks into the queue at once. A cancelled accept may have swallowed the news of a
+    /// connection: who shares the listener with one hears of that connection when the next one comes, or looks.
+    pub(super) fn look_again(&mut self) {
+        if self.state == State::Running {
+            (0..self.listening.len()).for_each(|index| self.cancel_accept(index));
+        }
+    }
+
     /// Closes a listener that accepts no more. Closing resets whoever waits in its queue, so a worker that drains
-    /// takes them out first; if it has as many connections as it may have, it goes on when one of them is over.
+    /// takes them out first; if it has as many connections as it may have, it goes on when one of them is over. If
+    /// another process goes on with the listener, that one takes them.
     fn close_listener(&mut self, index: usize) {
         let listening = &mut self.listening[index];
         if self.state == State::Running || listening.armed != Armed::No {
             return;
         }
         let Some(listener) = listening.owned.take().map(Socket::from) else { return };
+        if let State::Draining { handed_over: true, .. } = self.state {
+            // Not a flag of it is changed, for it is the other's as well.
+            drop(listener);
+            if !self.listening.iter().any(Listening::is_open) {
+                self.heir = None;
+            }
+            return;
+        }
         if matches!(self.state, State::Stopping { .. }) || listener.set_nonblocking(true).is_err() {
             return;
         }
@@ -242,12 +285,7 @@ impl<R: Ring> Worker<R> {
 
     /// Whether somebody may still come in: an accept is not cancelled yet, or a queue not empty.
     pub(super) fn is_accepting(&self) -> bool {
-        let waits = !self.waiting.is_empty();
-        waits
-            || self
-                .listening
-                .iter()
-                .any(|listening| listening.armed != Armed::No || listening.owned.is_some())
+        !self.waiting.is_empty() || self.listening.iter().any(Listening::is_open)
     }
 
     pub(super) fn accept_retry_at(&self) -> Option<Time> {

@@ -68,6 +68,16 @@ enum What {
 }
 
 impl Errands {
+    /// How many the kernel runs.
+    pub(super) fn running(&self) -> usize {
+        self.running.len() - self.free.len()
+    }
+
+    /// How many reads wait for a buffer.
+    pub(super) fn reads_waiting(&self) -> usize {
+        self.long.len() + self.short.len()
+    }
+
     fn waiting(&mut self, is_short: bool) -> &mut VecDeque<Read> {
         if is_short { &mut self.short } else { &mut self.long }
     }

@@ -131,9 +131,9 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
     let mut worker = std::mem::ManuallyDrop::new(worker);
     town.borrow_mut().mailbox = Some(worker.mailbox().clone());
-    for (descriptor, thing) in listeners {
+    for (number, (descriptor, thing)) in listeners.into_iter().enumerate() {
         town.borrow_mut().listeners.push(thing);
-        worker.listen(Listening::at(descriptor, queue));
+        worker.listen(Listening::at(number, descriptor, queue));
     }
 
     let mut wrong = Vec::new();

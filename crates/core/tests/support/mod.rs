@@ -78,28 +78,7 @@ pub fn reset(stream: TcpStream) {
 
 /// The figures of all workers together.
 pub fn counted(server: &ServerHandle) -> Counters {
-    let mut sum = Counters::default();
-    for worker in server.counters() {
-        sum.turns += worker.turns;
-        sum.accepted += worker.accepted;
-        sum.closed += worker.closed;
-        sum.connections += worker.connections;
-        sum.received += worker.received;
-        sum.sent += worker.sent;
-        sum.receives_armed += worker.receives_armed;
-        sum.no_buffers += worker.no_buffers;
-        sum.private_receives += worker.private_receives;
-        sum.buffers_given += worker.buffers_given;
-        sum.accepts_armed += worker.accepts_armed;
-        sum.accepts_failed += worker.accepts_failed;
-        sum.nonsense += worker.nonsense;
-        sum.carried_bytes += worker.carried_bytes;
-        sum.unsent_bytes += worker.unsent_bytes;
-        sum.kept_buffers += worker.kept_buffers;
-        sum.send_buffers += worker.send_buffers;
-        sum.returned += worker.returned;
-    }
-    sum
+    server.counters().into_iter().sum()
 }
 
 /// Checks that a server at rest holds nothing: no connection, no unread or unsent byte, no buffer.

@@ -305,7 +305,10 @@ fn a_number_that_is_used_again_is_somebody_else() {
     let (mut there, here) = tcp_pair();
     let here = again(here, number);
     bench.receive(2, &here, 0);
+    let descriptor = Descriptor::Plain(number);
+    bench.submit(Kind::PeerWatch, 2, Submission::WatchPeer { descriptor });
     (&old_there).write_all(b"for the dead").expect("somebody has it open");
+    reset(old_there);
     thread::sleep(Duration::from_millis(20));
     assert!(bench.now().is_empty(), "that was for somebody else");
     there.write_all(b"for the living").expect("room");
@@ -313,8 +316,10 @@ fn a_number_that_is_used_again_is_somebody_else() {
     bench.cancel(Kind::Receive, 1);
     let batch = bench.next();
     assert_eq!((batch[0].token, batch[0].outcome), (token(Kind::Receive, 1), Outcome::Cancelled));
-    bench.cancel(Kind::Receive, 2);
-    assert_eq!(bench.outcome(), Outcome::Cancelled);
+    for kind in [Kind::Receive, Kind::PeerWatch] {
+        bench.cancel(kind, 2);
+        assert_eq!(bench.outcome(), Outcome::Cancelled);
+    }
     assert_eq!(bench.ring.in_flight(), 0);
     drop(also);
 }
@@ -366,6 +371,16 @@ fn an_accept_goes_on_until_it_is_cancelled() {
     let _client = TcpStream::connect(address).expect("it listens");
     assert!(matches!(bench.outcome(), Outcome::Count(_)));
     assert_eq!(bench.ring.in_flight(), 0);
+
+    // Who holds a listener closes it without a word to the ring; then its number is somebody else's.
+    let number = listener.as_raw_fd();
+    drop(listener);
+    let (mut there, here) = tcp_pair();
+    let here = again(here, number);
+    bench.receive(1, &here, 0);
+    assert!(bench.now().is_empty());
+    there.write_all(b"hello").expect("room");
+    assert_eq!(bench.read_all(5).0, b"hello");
 }
 
 fn connect(bench: &mut Bench, to: SockAddr) -> i32 {

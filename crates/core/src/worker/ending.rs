@@ -1,0 +1,102 @@
+//! Ending: a worker that drains, then stops, and who is cut when its time is over.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::operation::Submission;
+use crate::ring::Ring;
+use crate::token::{Generation, Kind, Token};
+
+use super::{State, Worker, find};
+
+/// How long a worker that ends waits for the kernel to let go of its memory.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Connections that are told of one by one when they are cut; of those beyond only their number is told.
+const TOLD: usize = 16;
+
+impl<R: Ring> Worker<R> {
+    /// Stops accepting and tells every service; closes what is left when the time is over. With an heir the listeners
+    /// live on in another process, and so does who waits in their queues.
+    pub(super) fn drain(&mut self, heir: Option<Arc<OwnedFd>>) {
+        if self.state != State::Running {
+            return;
+        }
+        tracing::debug!("draining {} connections", self.live);
+        let until = self.desk.now + self.config.drain_time;
+        self.state = State::Draining { until, handed_over: heir.is_some() };
+        self.heir = heir;
+        self.undrained = self.names();
+        self.stop_accepting();
+    }
+
+    /// Closes everything.
+    pub(super) fn stop(&mut self) {
+        if matches!(self.state, State::Stopping { .. }) {
+            return;
+        }
+        self.state = State::Stopping { until: self.desk.now + LET_GO };
+        self.stop_accepting();
+        for name in self.names() {
+            self.with_connection(name, Connection::stop);
+        }
+        self.unwatch_if_quiet();
+    }
+
+    /// Whether to go on; false when everything is closed and the ring has let go of all memory.
+    pub(super) fn end_if_due(&mut self) -> std::io::Result<bool> {
+        if let State::Draining { until, .. } = self.state {
+            let is_done = self.live == 0 && !self.is_accepting();
+            if !is_done && self.desk.now >= until {
+                self.tell_who_is_cut();
+            }
+            if is_done || self.desk.now >= until {
+                self.stop();
+            }
+        }
+        let State::Stopping { until } = self.state else { return Ok(true) };
+        self.unwatch_if_quiet();
+        Ok(self.ring.in_flight() > 0 && self.desk.now < until)
+    }
+
+    /// The time to drain is over: says whose connections are closed all the same, and where in the middle they are.
+    fn tell_who_is_cut(&mut self) {
+        let (mut cut, mut waited) = (0, 0);
+        for name in self.names() {
+            let token = Token::new(Kind::Wake, name.generation, name.slot);
+            let parts = self.parts();
+            let mut env = parts.env;
+            let Some((connection, _)) = find(parts.slots, token) else { continue };
+            if !connection.is_unfinished() {
+                waited += 1;
+                continue;
+            }
+            cut += 1;
+            if cut <= TOLD {
+                tracing::warn!("cut: {}", connection.describe(&mut env));
+            }
+        }
+        self.counters.cut_off += cut as u64;
+        let time = self.config.drain_time;
+        tracing::warn!(
+            "the time to drain ({time:?}) is over: {cut} connections were cut{}, and {waited} closed whose clients \
+             had all and did not close them",
+            if cut > TOLD { " (not all are named)" } else { "" },
+        );
+    }
+
+    /// The watch for wake-ups is the last to go: once nothing else is in flight, it is cancelled. Just before goes what
+    /// services shared: files may be among it.
+    fn unwatch_if_quiet(&mut self) {
+        if self.live > 0 || !self.desk.requests.is_empty() {
+            return;
+        }
+        self.let_go_of_state();
+        if self.ring.in_flight() == 1 {
+            let wake = Token::new(Kind::Wake, Generation::default(), 0);
+            self.submit(Kind::Cancel, 0, Submission::Cancel { target: wake });
+        }
+    }
+}
