@@ -37,6 +37,11 @@ const LONG: &[(&str, usize, &str)] = &[
         700,
         "an arm per operation, side by side with its neighbours",
     ),
+    (
+        "crates/core/src/ring/poll/tests.rs",
+        600,
+        "one small test per operation, and per way in which it waits",
+    ),
     ("crates/core/src/server.rs", 660, "fitting, starting and stopping share the handle"),
     ("crates/core/src/timer.rs", 620, "half of it is the model that the wheel is tested against"),
     ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),

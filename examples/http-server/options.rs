@@ -28,8 +28,8 @@ pub(crate) struct Options {
     /// Keep each worker on a core of its own.
     #[arg(long, env = "HTTP_PIN", value_parser = BoolishValueParser::new())]
     pub(crate) pin: bool,
-    /// What it runs on: auto is io_uring, or epoll where io_uring is refused, and then it says why; uring is io_uring or
-    /// nothing; poll is epoll. CAMPANILE_RING if not said, and auto if that says nothing either.
+    /// What it runs on: auto is io_uring, or epoll where io_uring is refused, and then it says why; uring is io_uring
+    /// or nothing; poll is epoll. CAMPANILE_RING if not said, and auto if that says nothing either.
     #[arg(long, env = "HTTP_RING", value_name = "RING")]
     ring: Option<RingKind>,
     /// How long the head of a request may take: 10s, 500ms, or a number of seconds.

@@ -1,8 +1,8 @@
 //! The ring: the edge to the kernel, and the one place behind which it can be exchanged.
 //!
 //! A worker hands over operations and is told what came of them; which ring does it is decided when the worker starts.
-//! [`kernel`] is io_uring, [`poll`] does the same over epoll where io_uring is refused, [`simulated`] plays a kernel that
-//! has a bad day.
+//! [`kernel`] is io_uring, [`poll`] does the same over epoll where io_uring is refused, [`simulated`] plays a kernel
+//! that has a bad day.
 
 pub(crate) mod backlog;
 pub(crate) mod kernel;

@@ -155,8 +155,8 @@ impl Server {
         self
     }
 
-    /// On this ring. If it is not said, the environment variable `CAMPANILE_RING` says it (`auto`, `uring` or `poll`), and
-    /// otherwise it is [`RingKind::Auto`].
+    /// On this ring. If it is not said, the environment variable `CAMPANILE_RING` says it (`auto`, `uring` or `poll`),
+    /// and otherwise it is [`RingKind::Auto`].
     #[must_use]
     pub fn ring(mut self, ring: RingKind) -> Server {
         self.ring = Some(ring);

@@ -13,8 +13,8 @@
 //!   is gone at once. Its number may be somebody else's by then: see [`place`].
 //! * One operation at a time may take input of a descriptor and one give output, as the worker has it; one more is
 //!   refused (EBUSY).
-//! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool of
-//!   threads would cost every read that *is* in memory two switches between threads, which is more than the read.
+//! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool
+//!   of threads would cost every read that *is* in memory two switches between threads, which is more than the read.
 
 mod operations;
 mod place;
