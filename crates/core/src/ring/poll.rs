@@ -38,7 +38,7 @@ use crate::wake::Kick;
 
 use super::plain::{self, EventKick};
 use super::{Abilities, Ring, Side};
-use place::{Key, Operation, Place};
+use place::{Key, Operation, Place, What};
 
 /// What epoll says at one time at most; the rest it says the next time.
 const EVENTS: usize = 512;
@@ -54,6 +54,9 @@ pub(crate) struct PollRing {
     places: Vec<Place>,
     /// Where what waits is.
     waiting: HashMap<Token, RawFd>,
+    /// What waits for room, and who watches a peer: few do, and so they are not part of a place.
+    givers: HashMap<RawFd, Operation>,
+    peers: HashMap<RawFd, Token>,
     /// What waited on a descriptor that was closed, and what becomes of it when it is cancelled.
     stranded: Vec<(Token, Outcome)>,
     /// Places whose input may be tried.
@@ -83,6 +86,8 @@ impl PollRing {
             abilities: Abilities { direct: false, bundle: false, ..abilities },
             places: Vec::new(),
             waiting: HashMap::new(),
+            givers: HashMap::new(),
+            peers: HashMap::new(),
             stranded: Vec::new(),
             ready: VecDeque::new(),
             knocking: Vec::new(),
@@ -97,7 +102,6 @@ impl PollRing {
     }
 
     fn begin(&mut self, token: Token, submission: Submission, memory: &Memory) {
-        let operation = Operation { token, submission, done: 0 };
         let on = match submission {
             Submission::Accept { listener: on, .. }
             | Submission::Receive { from: on, .. }
@@ -116,10 +120,12 @@ impl PollRing {
         };
         let begun = match submission {
             Submission::WatchPeer { .. } => self.watch_peer(fd, token),
-            Submission::Accept { .. } | Submission::Receive { .. } | Submission::Watch { .. } => {
-                self.begin_input(fd, operation)
+            Submission::Accept { multishot, .. } => {
+                self.begin_input(fd, token, What::Connections { multishot })
             }
-            _ => self.begin_output(fd, operation, memory),
+            Submission::Receive { budget, .. } => self.begin_input(fd, token, What::Bytes { budget }),
+            Submission::Watch { .. } => self.begin_input(fd, token, What::Notice),
+            _ => self.begin_output(fd, Operation { token, submission, done: 0 }, memory),
         };
         if let Err(error) = begun {
             self.end(token, Err(error));
@@ -145,15 +151,16 @@ impl PollRing {
         let key = Key::from_data(event.data);
         let Some(place) = self.place_of(key) else { return };
         place.note(event.flags);
-        if place.readable && place.input.is_some() {
+        let (trouble, writable) = (place.trouble, place.writable);
+        if place.readable && place.taker.is_some() {
             self.queue(key.fd);
         }
-        let place = self.place(key.fd);
-        let (trouble, watched) = (place.trouble, place.peer.take_if(|_| !place.trouble.is_empty()));
-        let writes = if place.writable { place.output.take() } else { None };
-        if let Some(token) = watched {
+        if !trouble.is_empty()
+            && let Some(token) = self.peers.remove(&key.fd)
+        {
             self.end(token, Ok(trouble.bits()));
         }
+        let writes = if writable { self.take_giver(key.fd) } else { None };
         match writes {
             // It was begun: this is the answer.
             Some(operation) if matches!(operation.submission, Submission::Connect { .. }) => {
@@ -170,21 +177,21 @@ impl PollRing {
             return self.tell(token, outcome, false, None);
         }
         let Some(&fd) = self.waiting.get(&target) else { return };
-        let place = self.place(fd);
-        let is_target = |operation: &mut Operation| operation.token == target;
-        let found = place.input.take_if(is_target).or_else(|| place.output.take_if(is_target));
-        place.peer.take_if(|token| *token == target);
-        match found {
-            Some(operation) if matches!(operation.submission, Submission::Accept { .. }) => {
-                self.end_accept(fd, target, Err(libc_error(libc::ECANCELED)));
-            }
-            Some(Operation { submission, done: done @ 1.., .. })
-                if !matches!(submission, Submission::Receive { .. }) =>
-            {
-                self.end(target, Ok(done));
-            }
-            _ => self.end(target, Err(libc_error(libc::ECANCELED))),
+        let cancelled = Err(libc_error(libc::ECANCELED));
+        if let Some(taker) = self.place(fd).taker.take_if(|taker| taker.token == target) {
+            return match taker.what {
+                What::Connections { .. } => self.end_accept(fd, target, cancelled),
+                What::Bytes { .. } | What::Notice => self.end(target, cancelled),
+            };
         }
+        if self.givers.get(&fd).is_some_and(|operation| operation.token == target) {
+            return match self.take_giver(fd) {
+                Some(Operation { done: done @ 1.., .. }) => self.end(target, Ok(done)),
+                _ => self.end(target, cancelled),
+            };
+        }
+        self.peers.remove(&fd);
+        self.end(target, cancelled);
     }
 
     /// The final completion of an operation.
@@ -200,8 +207,10 @@ impl PollRing {
     /// The place of a descriptor.
     fn place(&mut self, fd: RawFd) -> &mut Place {
         let at = fd as usize;
-        while self.places.len() <= at {
-            self.places.push(Place::new(0));
+        if let more @ 1.. = (at + 1).saturating_sub(self.places.len()) {
+            // An eighth in advance, where a vector would take as much again.
+            self.places.reserve_exact(more.max(self.places.len() / 8).max(64));
+            self.places.resize_with(at + 1, || Place::new(0));
         }
         &mut self.places[at]
     }
@@ -253,14 +262,15 @@ impl PollRing {
 
     /// Ends this life of a place. What waits there is stranded.
     fn forget(&mut self, fd: RawFd) {
+        let giver = self.take_giver(fd).map(|operation| {
+            let sent = (operation.done > 0).then_some(Outcome::Count(operation.done));
+            (operation.token, sent.unwrap_or(Outcome::Cancelled))
+        });
         let next = self.place(fd).next();
-        let ended = std::mem::replace(self.place(fd), next);
-        let stranded =
-            ended.input.into_iter().chain(ended.output).map(|Operation { token, submission, done }| {
-                let is_send = done > 0 && !matches!(submission, Submission::Receive { .. });
-                (token, if is_send { Outcome::Count(done) } else { Outcome::Cancelled })
-            });
-        let stranded = stranded.chain(ended.peer.map(|token| (token, Outcome::Cancelled)));
+        let taker = std::mem::replace(self.place(fd), next).taker.map(|taker| taker.token);
+        let cancelled = taker.into_iter().chain(self.peers.remove(&fd));
+        let cancelled = cancelled.map(|token| (token, Outcome::Cancelled));
+        let stranded: Vec<_> = cancelled.chain(giver).collect();
         for (token, outcome) in stranded {
             self.waiting.remove(&token);
             self.stranded.push((token, outcome));

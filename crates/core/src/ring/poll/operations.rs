@@ -9,7 +9,7 @@ use crate::operation::{Memory, Outcome, Submission};
 use crate::ring::plain;
 use crate::token::Token;
 
-use super::place::{INPUT, Operation};
+use super::place::{INPUT, Operation, Taker, What};
 use super::{PollRing, libc_error};
 
 /// Completions of one receive, or of one accept, in a wait: then it is the others' turn.
@@ -27,23 +27,23 @@ enum Step {
 }
 
 impl PollRing {
-    pub(super) fn begin_input(&mut self, fd: RawFd, operation: Operation) -> io::Result<()> {
-        if self.place(fd).input.is_some() {
+    pub(super) fn begin_input(&mut self, fd: RawFd, token: Token, what: What) -> io::Result<()> {
+        if self.place(fd).taker.is_some() {
             return Err(libc_error(libc::EBUSY));
         }
-        match operation.submission {
+        match what {
             // It is shared with whoever else has this listener, who would wait here if we did not say so.
-            Submission::Accept { .. } => plain::never_wait(fd)?,
+            What::Connections { .. } => plain::never_wait(fd)?,
             // It cannot be tried, only waited for.
-            Submission::Watch { .. } => {
+            What::Notice => {
                 self.register(fd, INPUT)?;
                 self.place(fd).readable = false;
             }
-            _ => {}
+            What::Bytes { .. } => {}
         }
-        self.waiting.insert(operation.token, fd);
+        self.waiting.insert(token, fd);
         let place = self.place(fd);
-        place.input = Some(operation);
+        place.taker = Some(Taker { token, what, done: 0 });
         if place.readable {
             self.queue(fd);
         }
@@ -57,7 +57,7 @@ impl PollRing {
         memory: &Memory,
     ) -> io::Result<()> {
         let place = self.place(fd);
-        if place.output.is_some() {
+        if place.gives {
             return Err(libc_error(libc::EBUSY));
         }
         if place.writable {
@@ -70,16 +70,15 @@ impl PollRing {
 
     pub(super) fn watch_peer(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
         self.register(fd, INPUT)?;
-        let place = self.place(fd);
-        if place.peer.is_some() {
+        if self.peers.contains_key(&fd) {
             return Err(libc_error(libc::EBUSY));
         }
-        if !place.trouble.is_empty() {
-            let seen = place.trouble.bits();
-            self.end(token, Ok(seen));
-        } else {
-            place.peer = Some(token);
+        let trouble = self.place(fd).trouble;
+        if trouble.is_empty() {
+            self.peers.insert(fd, token);
             self.waiting.insert(token, fd);
+        } else {
+            self.end(token, Ok(trouble.bits()));
         }
         Ok(())
     }
@@ -90,38 +89,38 @@ impl PollRing {
             let Some(key) = self.ready.pop_front() else { return };
             let Some(place) = self.place_of(key) else { continue };
             place.queued = false;
-            let Some(operation) = place.input.take() else { continue };
-            match operation.submission {
-                Submission::Accept { multishot, .. } => self.accept(key.fd, operation, multishot),
-                Submission::Receive { budget, .. } => {
-                    if !self.receive(key.fd, operation, budget, memory) {
+            let Some(taker) = place.taker.take() else { continue };
+            match taker.what {
+                What::Connections { multishot } => self.accept(key.fd, taker, multishot),
+                What::Bytes { budget } => {
+                    if !self.receive(key.fd, taker, budget, memory) {
                         return;
                     }
                 }
-                _ => {
-                    self.tell(operation.token, Outcome::Count(libc::POLLIN as u32), true, None);
+                What::Notice => {
+                    self.tell(taker.token, Outcome::Count(libc::POLLIN as u32), true, None);
                     self.place(key.fd).readable = false;
-                    self.place(key.fd).input = Some(operation);
+                    self.place(key.fd).taker = Some(taker);
                 }
             }
         }
     }
 
-    fn accept(&mut self, fd: RawFd, operation: Operation, multishot: bool) {
+    fn accept(&mut self, fd: RawFd, taker: Taker, multishot: bool) {
         for _ in 0..ACCEPTS {
             match plain::accept(fd) {
                 Ok(socket) => {
                     self.renew(socket as RawFd);
                     if !multishot {
-                        return self.end_accept(fd, operation.token, Ok(socket));
+                        return self.end_accept(fd, taker.token, Ok(socket));
                     }
-                    self.tell(operation.token, Outcome::Count(socket), true, None);
+                    self.tell(taker.token, Outcome::Count(socket), true, None);
                 }
-                Err(error) if would_wait(&error) => return self.wait_for_input(fd, operation),
-                Err(error) => return self.end_accept(fd, operation.token, Err(error)),
+                Err(error) if would_wait(&error) => return self.wait_for_input(fd, taker),
+                Err(error) => return self.end_accept(fd, taker.token, Err(error)),
             }
         }
-        self.place(fd).input = Some(operation);
+        self.place(fd).taker = Some(taker);
         self.queue(fd);
     }
 
@@ -133,25 +132,25 @@ impl PollRing {
     }
 
     /// False if no buffer is left, and those that were filled are to be read first.
-    fn receive(&mut self, fd: RawFd, mut operation: Operation, budget: u32, memory: &Memory) -> bool {
+    fn receive(&mut self, fd: RawFd, mut taker: Taker, budget: u32, memory: &Memory) -> bool {
         for _ in 0..PIECES {
-            match self.receive_piece(fd, &mut operation, budget, memory) {
+            match self.receive_piece(fd, &mut taker, budget, memory) {
                 Step::Again => {}
                 Step::Over => return true,
                 Step::NoBuffer => {
-                    self.place(fd).input = Some(operation);
+                    self.place(fd).taker = Some(taker);
                     self.queue_first(fd);
                     return false;
                 }
             }
         }
-        self.place(fd).input = Some(operation);
+        self.place(fd).taker = Some(taker);
         self.queue(fd);
         true
     }
 
-    fn receive_piece(&mut self, fd: RawFd, operation: &mut Operation, budget: u32, memory: &Memory) -> Step {
-        let token = operation.token;
+    fn receive_piece(&mut self, fd: RawFd, taker: &mut Taker, budget: u32, memory: &Memory) -> Step {
+        let token = taker.token;
         let Some((buffer, len)) = memory.buffers.peek_as_kernel(self.head) else {
             if self.filled > 0 {
                 return Step::NoBuffer;
@@ -159,7 +158,7 @@ impl PollRing {
             self.end(token, Err(libc_error(libc::ENOBUFS)));
             return Step::Over;
         };
-        let room = if budget == 0 { len } else { len.min(budget - operation.done) };
+        let room = if budget == 0 { len } else { len.min(budget - taker.done) };
         let mut received = Ok(0);
         memory.buffers.fill_as_kernel(buffer, |bytes| {
             received = plain::receive(fd, &mut bytes[..room as usize]);
@@ -169,7 +168,7 @@ impl PollRing {
             Ok(n @ 1..) => n,
             Err(error) if would_wait(&error) => {
                 self.place(fd).is_drained();
-                self.wait_for_input(fd, *operation);
+                self.wait_for_input(fd, *taker);
                 return Step::Over;
             }
             ended => {
@@ -181,9 +180,9 @@ impl PollRing {
         };
         self.head = self.head.wrapping_add(1);
         self.filled += 1;
-        operation.done += n;
+        taker.done += n;
         self.place(fd).brought(n, room);
-        let more = budget == 0 || operation.done < budget;
+        let more = budget == 0 || taker.done < budget;
         self.tell(token, Outcome::Count(n), more, Some(buffer));
         if !more {
             self.waiting.remove(&token);
@@ -192,17 +191,17 @@ impl PollRing {
         if self.place(fd).readable {
             return Step::Again;
         }
-        self.wait_for_input(fd, *operation);
+        self.wait_for_input(fd, *taker);
         Step::Over
     }
 
     /// Puts it back, to be tried when epoll says so.
-    fn wait_for_input(&mut self, fd: RawFd, operation: Operation) {
+    fn wait_for_input(&mut self, fd: RawFd, taker: Taker) {
         self.place(fd).readable = false;
-        self.place(fd).input = Some(operation);
+        self.place(fd).taker = Some(taker);
         if let Err(error) = self.register(fd, INPUT) {
-            self.place(fd).input = None;
-            self.end(operation.token, Err(error));
+            self.place(fd).taker = None;
+            self.end(taker.token, Err(error));
         }
     }
 
@@ -246,10 +245,8 @@ impl PollRing {
                 self.wait_for_room(fd, operation);
             }
             Err(error) if would_wait(&error) => {
-                let place = self.place(fd);
-                place.output = Some(operation);
-                let key = place.key(fd);
-                self.waiting.insert(operation.token, fd);
+                self.keep_giver(fd, operation);
+                let key = self.place(fd).key(fd);
                 self.knocking.push(key);
             }
             result => {
@@ -262,7 +259,9 @@ impl PollRing {
     /// Tries again to connect to Unix listeners whose queue was full.
     pub(super) fn knock(&mut self, memory: &Memory) {
         for key in std::mem::take(&mut self.knocking) {
-            if let Some(operation) = self.place_of(key).and_then(|place| place.output.take()) {
+            if self.place_of(key).is_some()
+                && let Some(operation) = self.take_giver(key.fd)
+            {
                 self.give(key.fd, operation, memory);
             }
         }
@@ -270,12 +269,22 @@ impl PollRing {
 
     fn wait_for_room(&mut self, fd: RawFd, operation: Operation) {
         self.place(fd).writable = false;
-        self.place(fd).output = Some(operation);
-        self.waiting.insert(operation.token, fd);
+        self.keep_giver(fd, operation);
         if let Err(error) = self.register(fd, INPUT | EventFlags::OUT) {
-            self.place(fd).output = None;
+            self.take_giver(fd);
             self.end(operation.token, Err(error));
         }
+    }
+
+    fn keep_giver(&mut self, fd: RawFd, operation: Operation) {
+        self.place(fd).gives = true;
+        self.waiting.insert(operation.token, fd);
+        self.givers.insert(fd, operation);
+    }
+
+    pub(super) fn take_giver(&mut self, fd: RawFd) -> Option<Operation> {
+        let gives = std::mem::take(&mut self.place(fd).gives);
+        gives.then(|| self.givers.remove(&fd))?
     }
 }
 

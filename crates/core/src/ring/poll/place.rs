@@ -20,12 +20,35 @@ pub(super) const INPUT: EventFlags =
 /// What says that the peer is gone, or the connection broken.
 const TROUBLE: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 
-/// An operation that waits, and how many bytes it has moved.
+/// An operation that gives output and waits for room, and how many bytes it has moved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Operation {
     pub(super) token: Token,
     pub(super) submission: Submission,
     pub(super) done: u32,
+}
+
+/// An operation that takes input and waits for it: as little as can be, for every idle connection has one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taker {
+    pub(super) token: Token,
+    pub(super) what: What,
+    /// Bytes received so far.
+    pub(super) done: u32,
+}
+
+/// What an operation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Connections {
+        multishot: bool,
+    },
+    /// No budget if zero.
+    Bytes {
+        budget: u32,
+    },
+    /// Nothing: it only tells that there is something.
+    Notice,
 }
 
 /// What is known of one descriptor.
@@ -46,13 +69,12 @@ pub(super) struct Place {
     pub(super) untold: Option<i32>,
     /// In the queue of those that may be tried.
     pub(super) queued: bool,
-    /// An accept, a receive, a watch.
-    pub(super) input: Option<Operation>,
-    /// A send, a connect, a wait for room.
-    pub(super) output: Option<Operation>,
-    /// The watch over the peer.
-    pub(super) peer: Option<Token>,
+    /// A send, a connect or a wait for room waits: see `PollRing::givers`.
+    pub(super) gives: bool,
+    pub(super) taker: Option<Taker>,
 }
+
+const _: () = assert!(size_of::<Place>() <= 56, "there is one for every connection");
 
 impl Place {
     pub(super) fn new(generation: u32) -> Place {
@@ -65,9 +87,8 @@ impl Place {
             trouble: EventFlags::empty(),
             untold: None,
             queued: false,
-            input: None,
-            output: None,
-            peer: None,
+            gives: false,
+            taker: None,
         }
     }
 
@@ -78,7 +99,7 @@ impl Place {
 
     /// Whether nothing was ever asked of it.
     pub(super) fn is_fresh(&self) -> bool {
-        self.asked.is_empty() && self.input.is_none() && self.output.is_none() && self.peer.is_none()
+        self.asked.is_empty() && self.taker.is_none() && !self.gives
     }
 
     /// The name of this life of the place.
