@@ -105,7 +105,7 @@ fn open_file(path: FlightIndex, direct: bool, memory: &Memory) -> io::Result<u32
     if direct {
         return Err(Errno::INVAL.into());
     }
-    let root = root.as_ref().map_or(libc::AT_FDCWD, |root| root.as_raw_fd());
+    let root = root.as_ref().map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
     let (path, how, len) = (path.as_ptr(), std::ptr::from_ref(how), size_of_val(how));
     // SAFETY: path, figures and root are in the air until this completes.
     let file = unsafe { libc::syscall(libc::SYS_openat2, root, path, how, len) };
