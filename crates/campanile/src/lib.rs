@@ -39,7 +39,7 @@ pub use campanile_core::{
     Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
     Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile, Output,
     Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service, Stopper,
-    Successor, Survey, Ticket, Time, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

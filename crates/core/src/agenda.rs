@@ -117,6 +117,11 @@ impl Agenda {
         self.need().is_some() && !self.has(Change::Input)
     }
 
+    /// Whether the service waits for input and nothing else: with some unread, for the rest of what that begins.
+    pub(crate) fn waits_for_the_rest(&self) -> bool {
+        matches!(self.want, Want::More { .. }) && !self.has(Change::Input)
+    }
+
     pub(crate) fn waits_for_room(&self) -> bool {
         matches!(self.want, Want::Room | Want::MoreOrRoom { .. })
     }

@@ -15,12 +15,13 @@
 //!     └─────────┴──── aborted, peer gone, stalled ────────────────────►│
 //! ```
 //!
-//! The parts are in files of their own: `calling` (the service), `sending`, `opening`, `closing`
-//! and `cut` (what the log says of it).
+//! The parts are in files of their own: `calling` (the service), `sending`, `deadlines`, `opening`, `closing` and `cut`
+//! (what the log says of it).
 
 mod calling;
 mod closing;
 mod cut;
+mod deadlines;
 mod opening;
 mod sending;
 
@@ -38,12 +39,13 @@ use crate::output::Outgoing;
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::{BufferIndex, SendPool};
 use crate::service::{Reason, Service};
-use crate::time::Time;
+use crate::time::{Millis, Time};
 use crate::token::{Kind, Token};
 
 use closing::{Ending, Shut};
+use deadlines::Ages;
 use opening::Opening;
-use sending::Sending;
+use sending::{Patience, Sending};
 
 /// The bounds of a connection: what [`Config`](crate::Config) says, and what the ring can do.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,11 @@ pub(crate) struct Limits {
     pub(crate) linger_limit: u64,
     pub(crate) linger_time: Duration,
     pub(crate) send_stall: Duration,
+    pub(crate) send_rate: u32,
+    pub(crate) idle_timeout: Millis,
+    pub(crate) frame_timeout: Millis,
+    pub(crate) lifetime: Millis,
+    pub(crate) lifetime_grace: Millis,
     pub(crate) lend_time: Duration,
     pub(crate) abilities: Abilities,
 }
@@ -93,8 +100,12 @@ pub(crate) struct Connection {
     timer: Option<Time>,
     /// The connection's own: of the send in flight or waited for, of lingering, of connecting.
     deadline: Option<Time>,
-    /// The peer is to have taken some of what is sent by then.
-    stall_at: Option<Time>,
+    patience: Patience,
+    ages: Ages,
+    /// The service was told that the connection is too old.
+    is_old: bool,
+    /// A layer's inner service has seen the beginning of a frame, and waits for the rest of it.
+    is_in_inner_frame: bool,
     /// The rest is rare, and boxed to keep an idle connection small.
     facts: Option<Box<Facts>>,
     opening: Option<Box<Opening>>,
@@ -146,14 +157,19 @@ enum Watch {
 
 impl Connection {
     /// A connection that is there: accepted.
-    pub(crate) fn accepted(handle: Handle, descriptor: Descriptor, service: Box<dyn Service>) -> Connection {
-        let mut connection = Connection::new(handle, service, Stage::Open);
+    pub(crate) fn accepted(
+        handle: Handle,
+        descriptor: Descriptor,
+        service: Box<dyn Service>,
+        now: Time,
+    ) -> Connection {
+        let mut connection = Connection::new(handle, service, Stage::Open, now);
         connection.descriptor = Some(descriptor);
         connection.agenda.add(Change::Open);
         connection
     }
 
-    fn new(handle: Handle, service: Box<dyn Service>, stage: Stage) -> Connection {
+    fn new(handle: Handle, service: Box<dyn Service>, stage: Stage, now: Time) -> Connection {
         Connection {
             handle,
             service: Some(service),
@@ -170,7 +186,10 @@ impl Connection {
             outgoing: Outgoing::default(),
             timer: None,
             deadline: None,
-            stall_at: None,
+            patience: Patience::new(),
+            ages: Ages::new(now),
+            is_old: false,
+            is_in_inner_frame: false,
             facts: None,
             opening: None,
         }
@@ -195,6 +214,7 @@ impl Connection {
         match outcome {
             Outcome::Count(0) => self.handle_end(env),
             Outcome::Count(_) => {
+                self.ages.touch(env.desk.now);
                 for piece in received.into_iter().flatten() {
                     self.handle_piece(piece, env);
                 }
@@ -217,6 +237,7 @@ impl Connection {
             Outcome::Count(0) => self.handle_end(env),
             Outcome::Count(n) if n > ONCE_LEN => self.end(Reason::Failed(libc::EPROTO), env),
             Outcome::Count(n) if self.stage == Stage::Open => {
+                self.ages.touch(env.desk.now);
                 self.carry.append(env.sends.bytes(buffer, 0, n));
                 self.agenda.input_arrived(self.carry.len());
             }
@@ -269,28 +290,6 @@ impl Connection {
     pub(crate) fn handle_memory(&mut self, env: &mut Env<'_>) {
         self.is_hungry = false;
         self.drive(env);
-    }
-
-    /// Time went by: some deadline is reached, or none.
-    pub(crate) fn handle_timeout(&mut self, env: &mut Env<'_>) {
-        let now = env.desk.now;
-        if self.deadline.is_some_and(|at| at <= now) {
-            self.deadline = None;
-            self.deadline_reached(env);
-        }
-        if self.timer.is_some_and(|at| at <= now) {
-            self.timer = None;
-            self.agenda.add(Change::Timer);
-        }
-        self.drive(env);
-    }
-
-    /// When `handle_timeout` is next to be called.
-    pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        match (self.timer, self.deadline) {
-            (Some(timer), Some(deadline)) => Some(timer.min(deadline)),
-            (timer, deadline) => timer.or(deadline),
-        }
     }
 
     /// What is to be submitted next; to be asked until it is `None`.

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::counters::Verdict;
-use crate::desk::{Desk, Handle};
+use crate::desk::{Desk, Handle, InnerFrame};
 use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
 use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
 use crate::time::Time;
+use crate::timeout::Timeout;
 use crate::wake::Waker;
 
 /// The time, a timer, wakers, addresses, and what a service can ask its worker for. Answers come as
@@ -195,6 +196,17 @@ impl<'a> Control<'a> {
     /// logs what it said.
     pub fn report_panic(&mut self, panic: &Panic) {
         self.scope.report_panic(panic);
+    }
+
+    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not
+    /// show it.
+    pub(crate) fn note_inner_frame(&mut self, frame: InnerFrame) {
+        self.scope.desk.inner_frame = Some(frame);
+    }
+
+    /// Counts a deadline that a protocol's peer has missed; those of the core count themselves.
+    pub fn count_timeout(&mut self, timeout: Timeout) {
+        self.scope.desk.counters.count_timeout(timeout);
     }
 
     /// How much room a service is promised when it is called for input or for room, in bytes.

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::iter::Sum;
 
+use crate::timeout::Timeout;
+
 /// A figure of [`Counters`]: what it is called, what it tells, and how it is read.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -76,6 +78,9 @@ const ANSWERS: Family = Family {
     label: "outcome",
 };
 
+const TIMEOUTS: Family =
+    Family { name: "timeouts", help: "Deadlines that were missed, by their kind.", label: "kind" };
+
 /// What became of a request: see [`Control::count_answer`](crate::Control::count_answer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,6 +98,19 @@ pub enum Verdict {
 }
 
 impl Counters {
+    /// Counts a deadline that was missed.
+    pub(crate) fn count_timeout(&mut self, timeout: Timeout) {
+        *match timeout {
+            Timeout::Idle => &mut self.timed_out_idle,
+            Timeout::Frame => &mut self.timed_out_frame,
+            Timeout::Stall => &mut self.timed_out_stall,
+            Timeout::SendRate => &mut self.timed_out_send_rate,
+            Timeout::Lifetime => &mut self.timed_out_lifetime,
+            Timeout::Head => &mut self.timed_out_head,
+            Timeout::Body => &mut self.timed_out_body,
+        } += 1;
+    }
+
     /// Counts what became of a request.
     pub(crate) fn count_answer(&mut self, verdict: Verdict) {
         *match verdict {
@@ -170,6 +188,22 @@ counters! {
     failed: part(ANSWERS, "server_error"),
     /// Requests whose answer was never completed, whoever gave up.
     cut: part(ANSWERS, "cut"),
+    /// Connections closed because nothing went in either direction for too long.
+    timed_out_idle: part(TIMEOUTS, "idle"),
+    /// Connections closed because a frame that had begun was not complete in time.
+    timed_out_frame: part(TIMEOUTS, "frame"),
+    /// Connections closed because the peer took nothing of what was sent.
+    timed_out_stall: part(TIMEOUTS, "stall"),
+    /// Connections closed because the peer took what was sent too slowly.
+    timed_out_send_rate: part(TIMEOUTS, "send_rate"),
+    /// Connections closed because they had grown too old.
+    timed_out_lifetime: part(TIMEOUTS, "lifetime"),
+    /// Requests whose head was not complete in time.
+    timed_out_head: part(TIMEOUTS, "head"),
+    /// Requests whose body came too slowly.
+    timed_out_body: part(TIMEOUTS, "body"),
+    /// Connections closed when they were accepted, since their address had as many as it may have.
+    turned_away: total("connections_turned_away"),
     /// Receive buffers given to the kernel, again and again: the steps that the tail of the buffer ring has made.
     buffers_given: total("receive_buffers_given"),
     /// Accepts armed.

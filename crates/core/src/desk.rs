@@ -22,6 +22,14 @@ pub struct Handle {
     pub(crate) generation: Generation,
 }
 
+/// An inner service has seen the beginning of a frame, and waits for the rest of it: its layer has consumed what the
+/// connection sees, so nothing there tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InnerFrame {
+    /// It has consumed some of its input in this call, so the frame is another one.
+    pub(crate) went_on: bool,
+}
+
 /// What services reach of their worker, and what they leave there for it to do.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -36,6 +44,8 @@ pub(crate) struct Desk {
     tickets: u64,
     /// What is counted while services are called; the worker counts the rest.
     pub(crate) counters: Counters,
+    /// What a layer tells of its inner service, within one call.
+    pub(crate) inner_frame: Option<InnerFrame>,
     /// What services of this worker share, by type.
     shared: Vec<(TypeId, Rc<dyn Any>)>,
 }
@@ -51,6 +61,7 @@ impl Desk {
             mailbox,
             tickets: 0,
             counters: Counters::default(),
+            inner_frame: None,
             shared: Vec::new(),
         }
     }

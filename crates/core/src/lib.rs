@@ -89,6 +89,7 @@ mod send_pool;
 mod server;
 mod service;
 mod time;
+mod timeout;
 mod timer;
 mod token;
 mod wake;
@@ -116,4 +117,5 @@ pub use server::{
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
+pub use timeout::Timeout;
 pub use wake::Waker;

@@ -47,6 +47,7 @@ use std::fmt;
 
 use crate::agenda::{Agenda, Change, Turn};
 use crate::carry::Carry;
+use crate::desk::InnerFrame;
 use crate::input::Input;
 use crate::output::{Collected, Output};
 use crate::service::{Context, Event, Flow, Service};
@@ -119,6 +120,8 @@ pub struct Inner {
     timer: Option<Time>,
     is_open: bool,
     input_ended: bool,
+    /// It has consumed some of its input since its layer was called.
+    has_consumed: bool,
     last: Option<Flow>,
 }
 
@@ -134,6 +137,7 @@ impl<L: Layer> Nested<L> {
             timer: None,
             is_open: false,
             input_ended: false,
+            has_consumed: false,
             last: None,
         };
         Nested { layer, inner, timer: None, reading: Flow::More(1), said_last_words: false }
@@ -172,6 +176,7 @@ impl<L: Layer> Nested<L> {
         // What one does may be what another waits for, in any order; each round consumes or writes something.
         while self.read(cx) | self.inner.call(cx) | self.write(cx) {}
         self.inner.put_memory_away(cx);
+        self.inner.note_frame(cx);
         self.flow(cx)
     }
 
@@ -338,6 +343,15 @@ impl Inner {
         !self.is_open || (self.input.len() < self.input_limit && (waits || cx.input.is_ended()))
     }
 
+    /// Tells the connection of a frame that has begun, for its deadline. Of several layers the innermost counts, which
+    /// tells first.
+    fn note_frame(&mut self, cx: &mut Context<'_>) {
+        let went_on = std::mem::take(&mut self.has_consumed);
+        if self.last.is_none() && !self.input.is_empty() && self.agenda.waits_for_the_rest() {
+            cx.note_inner_frame(InnerFrame { went_on });
+        }
+    }
+
     fn has_room(&self, cx: &Context<'_>) -> bool {
         self.output.is_ended() || self.output.room() >= cx.promised_room()
     }
@@ -379,6 +393,7 @@ impl Inner {
         drop(inner);
         let consumed = after.consumed.min(unread);
         let progressed = consumed > 0 || after.unsent > unsent;
+        self.has_consumed |= consumed > 0;
         self.follow(flow, progressed, unread - consumed);
         consumed
     }

@@ -19,6 +19,7 @@ use crate::errand::{Answer, Ticket};
 use crate::input::Input;
 use crate::output::Output;
 use crate::time::Time;
+use crate::timeout::Timeout;
 
 /// What runs on one connection.
 ///
@@ -231,6 +232,14 @@ pub enum Reason {
     PeerGone(i32),
     /// The peer took nothing of what was sent for [`Config::send_stall`](crate::Config).
     Stalled,
+    /// The peer took less of what was sent than [`Config::send_rate`](crate::Config) asks for.
+    TooSlow,
+    /// Nothing was received or sent for [`Config::idle_timeout`](crate::Config).
+    Idle,
+    /// The service waited for the rest of input it had seen for [`Config::frame_timeout`](crate::Config).
+    Incomplete,
+    /// It went on after [`Config::lifetime`](crate::Config) and [`Config::lifetime_grace`](crate::Config).
+    TooOld,
     /// The service wanted more unread input than [`Config::input_limit`](crate::Config) allows.
     InputLimit,
     /// The connection asked for could not be made; the asker was told why.
@@ -243,6 +252,20 @@ pub enum Reason {
     Failed(i32),
 }
 
+impl Reason {
+    /// The deadline that was missed, if it is one.
+    pub(crate) fn timeout(self) -> Option<Timeout> {
+        match self {
+            Reason::Stalled => Some(Timeout::Stall),
+            Reason::TooSlow => Some(Timeout::SendRate),
+            Reason::Idle => Some(Timeout::Idle),
+            Reason::Incomplete => Some(Timeout::Frame),
+            Reason::TooOld => Some(Timeout::Lifetime),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -250,6 +273,10 @@ impl fmt::Display for Reason {
             Reason::Aborted => f.write_str("aborted by the service"),
             Reason::PeerGone(errno) => write!(f, "peer gone: {}", io::Error::from_raw_os_error(*errno)),
             Reason::Stalled => f.write_str("the peer stopped reading"),
+            Reason::TooSlow => f.write_str("the peer reads too slowly"),
+            Reason::Idle => f.write_str("nothing was received or sent for too long"),
+            Reason::Incomplete => f.write_str("the rest of what had begun did not come in time"),
+            Reason::TooOld => f.write_str("the connection has grown too old"),
             Reason::InputLimit => f.write_str("the service wanted more input than the limit allows"),
             Reason::NotConnected => f.write_str("not connected"),
             Reason::ServerStopped => f.write_str("the server stopped"),

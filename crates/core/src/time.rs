@@ -19,6 +19,9 @@ impl Time {
     /// The moment the clock began.
     pub const ZERO: Time = Time(NonZeroU64::MIN);
 
+    /// Whatever is later is this.
+    const END: Time = Time(NonZeroU64::MAX);
+
     /// The moment `since_start` after the clock began.
     #[must_use]
     pub const fn from_start(since_start: Duration) -> Time {
@@ -57,6 +60,35 @@ impl Time {
 impl Default for Time {
     fn default() -> Time {
         Time::ZERO
+    }
+}
+
+/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`], since
+/// connections have several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(pub(crate) u64);
+
+impl Millis {
+    pub(crate) const NEVER: Millis = Millis(u64::MAX);
+
+    /// The moment, or a tick later, so that nothing counted from it comes early. The end of time is never.
+    pub(crate) fn at(moment: Time) -> Millis {
+        if moment == Time::END { Millis::NEVER } else { Millis(moment.millis_up()) }
+    }
+}
+
+impl std::ops::Add for Millis {
+    type Output = Millis;
+
+    /// Never, if either is.
+    fn add(self, later: Millis) -> Millis {
+        Millis(self.0.saturating_add(later.0))
+    }
+}
+
+impl From<Option<Duration>> for Millis {
+    fn from(length: Option<Duration>) -> Millis {
+        length.map_or(Millis::NEVER, |length| Millis::at(Time::from_start(length)))
     }
 }
 

@@ -25,8 +25,11 @@
 mod accepting;
 mod ending;
 mod errands;
+mod guests;
 #[cfg(test)]
 mod lives;
+#[cfg(test)]
+mod scenes;
 mod seeing;
 
 use std::collections::VecDeque;
@@ -47,16 +50,20 @@ use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submis
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::SendPool;
 use crate::service::Service;
-use crate::time::{Clock, Time};
+use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
 use crate::wake::Mailbox;
 
 pub(crate) use accepting::Listening;
 use errands::Errands;
+use guests::Guests;
 
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
+
+/// Bytes per connection beside its slot: in the timer wheel, the list of free slots and the books per address.
+pub(crate) const BOOKS_LEN: usize = 16 + size_of::<u32>() + 3 * guests::ENTRY_LEN;
 
 /// Starved connections that receive into a private buffer at the same time.
 const PRIVATE_RECEIVES: usize = 8;
@@ -83,6 +90,7 @@ pub(crate) struct Worker<R: Ring> {
     /// Accepted by the listener of that number when there was no slot any more: served as soon as there is one.
     waiting: VecDeque<(usize, Descriptor)>,
     errands: Errands,
+    guests: Guests,
     timers: TimerWheel,
     desk: Desk,
     mailbox: Arc<Mailbox>,
@@ -162,6 +170,7 @@ impl<R: Ring> Worker<R> {
             listening: Vec::new(),
             waiting: VecDeque::new(),
             errands: Errands::default(),
+            guests: Guests::default(),
             timers: TimerWheel::new(0),
             desk: Desk::new(Arc::clone(&mailbox), config.room as usize),
             mailbox,
@@ -345,11 +354,10 @@ impl<R: Ring> Worker<R> {
             self.ring.submit(Token::new(kind, name.generation, name.slot), submission, &self.memory);
         }
         // A deadline that moves away leaves its entry in the wheel; when that fires, nothing is due.
-        if let Some(due) = connection.poll_timeout() {
-            let due = due.millis_up();
-            if self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled) {
-                self.timers.schedule(name.slot, due);
-            }
+        if let Some(due) = connection.poll_timeout(&self.limits)
+            && self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled)
+        {
+            self.timers.schedule(name.slot, due);
         }
         if let Some((asker, ticket, result)) = connection.take_opened() {
             self.counters.connected += u64::from(result.is_ok());
@@ -366,6 +374,7 @@ impl<R: Ring> Worker<R> {
         slot.connection = None;
         slot.generation = slot.generation.next();
         self.timers.cancel(name.slot);
+        self.guests.leave(name.slot);
         self.free.push(name.slot);
         self.live -= 1;
         self.counters.closed += 1;
@@ -546,6 +555,11 @@ fn limits_of(config: &Config, abilities: Abilities) -> Limits {
         linger_limit: config.linger_limit,
         linger_time: config.linger_time,
         send_stall: config.send_stall,
+        send_rate: config.send_rate,
+        idle_timeout: Millis::from(config.idle_timeout),
+        frame_timeout: Millis::from(config.frame_timeout),
+        lifetime: Millis::from(config.lifetime),
+        lifetime_grace: Millis::from(Some(config.lifetime_grace)),
         lend_time: config.lend_time,
         abilities,
     }

@@ -1,16 +1,16 @@
 //! A request that is being answered piece by piece, and the rule by which its responder is called.
 
-use campanile_core::{Context, Event, Flow, guard};
+use campanile_core::{Context, Event, Flow, Timeout, guard};
 use campanile_protocol::http1::Exchange as Facts;
 
 use super::body::Incoming;
 use super::config::Config;
 use super::error::{self, Error};
 use super::exchange::{Answer, Closure, Exchange, Next, Responder};
+use super::first::write_error;
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::response::{Begun, How, too_long};
-use super::service::write_error;
 use super::shared::Shared;
 use super::timers::Timers;
 
@@ -106,7 +106,7 @@ impl Active {
             if told.is_none() && self.waits.body {
                 let is_unbegun = matches!(self.answer, Answer::Unbegun(_));
                 if !self.incoming.invite(is_unbegun, &cx.input, &mut cx.output) {
-                    self.timers.leave(false, config.body_timeout, cx);
+                    self.timers.leave(false, cx);
                     return Ended::NotYet(Flow::Room);
                 }
                 match self.incoming.advance(&mut cx.input) {
@@ -114,10 +114,11 @@ impl Active {
                         return self.fail(&too_long().closing(), cx, config, shared);
                     }
                     Ok(true) => {
-                        self.timers.clear_body();
+                        self.timers.body_came(self.incoming.ready(), config, cx);
                         has_changed = true;
                     }
-                    Ok(false) if self.timers.is_body_late(cx) => {
+                    Ok(false) if self.timers.is_body_late(config, cx) => {
+                        cx.count_timeout(Timeout::Body);
                         let error = Error::new(408, "the body of the request took too long").closing();
                         return self.fail(&error, cx, config, shared);
                     }
@@ -199,7 +200,7 @@ impl Active {
             return self.fail(&Error::new(500, "internal server error"), cx, config, shared);
         }
         let body = reads;
-        self.timers.leave(body, config.body_timeout, cx);
+        self.timers.leave(body, cx);
         Ended::NotYet(match (body, room) {
             (true, true) => Flow::MoreOrRoom(self.incoming.at_least()),
             (true, false) => Flow::More(self.incoming.at_least()),

@@ -54,6 +54,7 @@ impl Connection {
     /// The service has nothing more to do for now.
     fn rest(&mut self, env: &mut Env<'_>) {
         self.outgoing.trim(env.sends);
+        self.mind_the_frame(env);
         if self.stage == Stage::Open && self.agenda.waits_in_vain() {
             self.finish(true, env);
         }
@@ -82,6 +83,11 @@ impl Connection {
         drop(cx);
         let consumed = after.consumed.min(unread);
         let progressed = consumed > 0 || after.unsent > unsent;
+        let inner_frame = env.desk.inner_frame.take();
+        if inner_frame.map_or(consumed > 0, |frame| frame.went_on) {
+            self.ages.frame_went_on();
+        }
+        self.is_in_inner_frame = inner_frame.is_some();
         match flow {
             Ok(flow) => self.follow(flow, progressed, unread - consumed, env),
             Err(panic) => self.panicked(&panic, env),

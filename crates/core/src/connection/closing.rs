@@ -99,10 +99,13 @@ impl Connection {
             Stage::Lingering { .. } => true,
             _ => false,
         };
-        let all_sent = self.outgoing.is_empty() && self.sending == Sending::Idle;
-        let descriptor = self.descriptor.filter(|_| due && all_sent && self.shut == Shut::No)?;
+        let descriptor = self.descriptor.filter(|_| due && self.is_all_sent() && self.shut == Shut::No)?;
         self.shut = Shut::InFlight;
         Some((Kind::Shutdown, Submission::Shutdown { descriptor, half: Half::Write }))
+    }
+
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.outgoing.is_empty() && self.sending == Sending::Idle
     }
 
     pub(crate) fn handle_shutdown(&mut self, outcome: Outcome, env: &mut Env<'_>) {
@@ -136,6 +139,14 @@ impl Connection {
     pub(super) fn end(&mut self, reason: Reason, env: &mut Env<'_>) {
         let reset =
             matches!(reason, Reason::Panicked | Reason::Stalled | Reason::InputLimit | Reason::Failed(_));
+        // Nor is a peer to take the part that it got for the whole.
+        let is_cut = reason.timeout().is_some() && !self.is_all_sent();
+        let reset = reset || is_cut;
+        if let Some(timeout) = reason.timeout()
+            && !matches!(self.stage, Stage::Ending(_))
+        {
+            env.desk.counters.count_timeout(timeout);
+        }
         self.end_with(reason, reset, env);
     }
 

@@ -67,7 +67,7 @@ impl Connection {
         now: Time,
         service: Box<dyn Service>,
     ) -> Connection {
-        let mut connection = Connection::new(handle, service, Stage::Opening);
+        let mut connection = Connection::new(handle, service, Stage::Opening, now);
         connection.descriptor = descriptor;
         connection.deadline = Some(now + to.deadline);
         let step = if descriptor.is_some() { Step::Connect } else { Step::Socket };
@@ -208,6 +208,7 @@ impl Connection {
             Some(Ok(())) => {
                 self.stage = Stage::Open;
                 self.deadline = None;
+                self.ages.touch(env.desk.now);
                 self.agenda.add(Change::Open);
                 self.drive(env);
             }

@@ -5,6 +5,11 @@
 //! left to send, a poll waits until the socket takes bytes again. And when the stall time is over: if the peer has
 //! taken nothing in it, the connection is closed. Only progress begins that time anew: not that a send is tried again,
 //! nor that nothing is left to send but what was given back.
+//!
+//! Progress is measured. Every byte that the kernel took gives the peer back the time that a byte takes at
+//! [`Config::send_rate`](crate::Config), and never more than the stall time is ahead: see [`Patience`].
+
+use std::time::Duration;
 
 use crate::agenda::Change;
 use crate::flight::FlightIndex;
@@ -44,6 +49,72 @@ pub(super) struct Load {
     len: usize,
 }
 
+/// For how long the peer may still take nothing, while something is unsent. In nanoseconds, which are half as long as a
+/// [`Time`] and last for five centuries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When it is over, and [`FOREVER`] before it has begun. While it rests: what is left of it.
+    over_at: u64,
+    /// Nothing can be taken, since the service is to write again what was given back.
+    rests: bool,
+    /// What was taken last gave back less time than had gone by.
+    is_behind: bool,
+}
+
+const FOREVER: u64 = u64::MAX;
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(FOREVER)
+}
+
+impl Patience {
+    pub(super) fn new() -> Patience {
+        Patience { over_at: FOREVER, rests: false, is_behind: false }
+    }
+
+    /// Something is unsent: says when patience is over.
+    fn begin(&mut self, now: Time, limits: &Limits) -> Time {
+        let now = nanos(now.since_start());
+        if std::mem::take(&mut self.rests) {
+            self.over_at = self.over_at.saturating_add(now);
+        } else if self.over_at == FOREVER {
+            self.over_at = now.saturating_add(nanos(limits.send_stall));
+        }
+        self.over_at()
+    }
+
+    fn over_at(&self) -> Time {
+        Time::from_start(Duration::from_nanos(self.over_at))
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        !self.rests && self.over_at() <= now
+    }
+
+    /// The peer took `n` bytes.
+    fn gain(&mut self, n: usize, now: Time, limits: &Limits) {
+        let gained = (n as u64).saturating_mul(1_000_000_000).checked_div(limits.send_rate.into());
+        // Without a rate any byte is enough.
+        let Some(gained) = gained else { return *self = Patience::new() };
+        let full = nanos(now.since_start()).saturating_add(nanos(limits.send_stall));
+        let at = self.over_at.saturating_add(gained);
+        (self.is_behind, self.over_at) = (at < full, at.min(full));
+    }
+
+    /// Nothing is unsent, but what was given back will be again.
+    fn rest(&mut self, now: Time, limits: &Limits) {
+        if limits.send_rate == 0 {
+            *self = Patience::new();
+        } else if !std::mem::replace(&mut self.rests, true) {
+            self.over_at = self.over_at.saturating_sub(nanos(now.since_start()));
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        if self.is_behind { Reason::TooSlow } else { Reason::Stalled }
+    }
+}
+
 impl Connection {
     /// The end of the send in flight.
     pub(crate) fn handle_send(
@@ -64,16 +135,23 @@ impl Connection {
             return self.outgoing.discard(env.sends);
         }
         self.deadline = None;
-        let stalled = cancelled && self.stall_at.is_some_and(|at| at <= env.desk.now);
+        let now = env.desk.now;
+        let stalled = cancelled && self.patience.is_over(now);
         match outcome {
             Outcome::Count(0) | Outcome::Cancelled | Outcome::Retry if stalled => {
-                self.end(Reason::Stalled, env);
+                self.end(self.patience.reason(), env);
             }
             Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),
             Outcome::Count(n) => {
                 self.outgoing.sent(n as usize, env.sends);
                 if n > 0 {
-                    self.stall_at = None;
+                    self.ages.touch(now);
+                    self.patience.gain(n as usize, now, env.limits);
+                }
+                if self.outgoing.is_empty() {
+                    self.patience = Patience::new();
+                } else if stalled && self.patience.is_over(now) {
+                    return self.end(self.patience.reason(), env);
                 }
                 // A send that was cancelled short says nothing of what the socket takes now.
                 let is_short = cancelled && (n as usize) < load.len;
@@ -125,7 +203,7 @@ impl Connection {
                 self.end(Reason::PeerGone(libc::ECONNRESET), env);
             }
             Outcome::Count(_) => {
-                self.stall_at = None;
+                self.patience.rest(env.desk.now, env.limits);
                 self.room_came();
             }
             Outcome::Retry | Outcome::NoBuffers | Outcome::Cancelled => {}
@@ -145,7 +223,7 @@ impl Connection {
         match self.sending {
             Sending::Idle if self.outgoing.is_parked() && self.outgoing.is_empty() => {
                 self.sending = Sending::Waiting { cancelled: false };
-                self.deadline = Some(*self.stall_at.get_or_insert(now + limits.send_stall));
+                self.deadline = Some(self.patience.begin(now, limits));
                 return Some((Kind::RoomWatch, Submission::WatchRoom { descriptor: to }));
             }
             Sending::Idle => {}
@@ -185,23 +263,23 @@ impl Connection {
             }
         };
         self.sending = Sending::InFlight { load: Load { list, len }, cancelled: false };
-        let stall_at = *self.stall_at.get_or_insert(now + limits.send_stall);
+        let over_at = self.patience.begin(now, limits);
         let lent = self.outgoing.lends();
-        self.deadline = Some(if lent { stall_at.min(now + limits.lend_time) } else { stall_at });
+        self.deadline = Some(if lent { over_at.min(now + limits.lend_time) } else { over_at });
         Some((Kind::Send, submission))
     }
 
     /// The send in flight has said nothing until what is lent is due back, or for a whole stall time; or so long was
     /// waited for room.
     pub(super) fn send_overdue(&mut self, env: &mut Env<'_>) {
-        let stalled = self.stall_at.is_none_or(|at| at <= env.desk.now);
+        let stalled = self.patience.is_over(env.desk.now);
         match self.sending {
             // What was lent is not any more.
             Sending::InFlight { cancelled: false, .. } if !stalled && !self.outgoing.lends() => {
-                self.deadline = self.stall_at;
+                self.deadline = Some(self.patience.over_at());
             }
             Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },
-            Sending::Waiting { .. } => self.end(Reason::Stalled, env),
+            Sending::Waiting { .. } => self.end(self.patience.reason(), env),
             _ => {}
         }
     }

@@ -200,13 +200,21 @@ impl<R: Ring> Worker<R> {
         if self.is_full() {
             return self.waiting.push_back((listener, socket));
         }
+        let Ok(source) = self.admit(socket) else {
+            self.counters.turned_away += 1;
+            return self.close_stray(socket);
+        };
         self.counters.accepted += 1;
         let number = self.listening[listener].number;
         let service = match guard(|| (self.factory)(number)) {
             Ok(service) => service,
             Err(panic) => return self.turn_away(socket, &panic),
         };
-        let name = self.settle(|name| Connection::accepted(name, socket, service));
+        let now = self.desk.now;
+        let name = self.settle(|name| Connection::accepted(name, socket, service, now));
+        if let Some(source) = source {
+            self.guests.enter(name.slot, source);
+        }
         self.with_connection(name, Connection::handle_accept);
         if let State::Draining { .. } = self.state {
             self.undrained.push(name);

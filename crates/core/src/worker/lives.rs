@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::operation::Memory;
@@ -37,6 +37,9 @@ const LIVES: u64 = 20_000;
 /// More turns than any life needs: whoever takes more spins.
 const MOST_WAITS: u64 = 200_000;
 
+/// Longer than any life takes by the clock on the wall, however busy the machine: whoever takes longer hangs.
+const MOST_REAL: Duration = Duration::from_secs(if cfg!(miri) { 3_600 } else { 30 });
+
 /// What was seen in some lives.
 #[derive(Debug, Default)]
 struct Seen {
@@ -48,9 +51,20 @@ struct Seen {
     accepts_refused: u64,
 }
 
+impl Seen {
+    fn add(&mut self, more: &Seen) {
+        self.counts += &more.counts;
+        self.bytes += more.bytes;
+        self.answered += more.answered;
+        self.waits += more.waits;
+        self.virtual_time += more.virtual_time;
+    }
+}
+
 fn config_of(random: &mut Random) -> Config {
     Config {
         max_connections: *random.pick(&[1, 2, 5, 20, 1_000, 1_000]),
+        connections_per_address: random.chance(60).then(|| *random.pick(&[1, 3])),
         receive_buffers: *random.pick(&[1, 2, 4, 8, 64]),
         receive_buffer_len: *random.pick(&[16, 64, 200, 512, 4_096]),
         receive_budget: *random.pick(&[16, 100, 1_000, 10_000]),
@@ -64,9 +78,19 @@ fn config_of(random: &mut Random) -> Config {
         file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),
+        send_rate: *random.pick(&[0, 0, 100, 500]),
         lend_time: Duration::from_millis(*random.pick(&[1, 5, 20, 100])),
+        idle_timeout: sometimes(random, &[500, 2_000]),
+        frame_timeout: sometimes(random, &[500, 2_000]),
+        lifetime: sometimes(random, &[2_000, 5_000]),
+        lifetime_grace: Duration::from_millis(*random.pick(&[0, 300, 3_000])),
         ..Config::default()
     }
+}
+
+/// A deadline of so many milliseconds, in some lives.
+fn sometimes(random: &mut Random, millis: &[u64]) -> Option<Duration> {
+    random.chance(150).then(|| Duration::from_millis(*random.pick(millis)))
 }
 
 /// Lives one life, and says what was seen in it, or what was wrong with it.
@@ -95,7 +119,8 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         _ => (table_len(config.max_connections) as usize, true),
     };
     let ledger = Ledger::default();
-    let mut town = Town::new(Random::new(random.next()), ledger.clone(), config.send_stall);
+    let mut town = Town::new(Random::new(random.next()), ledger.clone(), &config);
+    ledger.set_frame_timeout(config.frame_timeout);
     if !abilities.set_option {
         // The worker then makes real sockets.
         town.kinds.retain(|&kind| kind != Kind::Relay);
@@ -109,7 +134,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let drop_after = random.chance(60).then(|| random.below(400) as u64);
     let mut world = World::new(Random::new(random.next()), table);
     world.traced = std::env::var_os("CAMPANILE_TRACE").is_some();
-    world.send_stall = config.send_stall;
+    (world.send_stall, world.send_rate) = (config.send_stall, config.send_rate);
     world.table_suffices = suffices;
     world.stats_at_once = random.chance(512);
     prepare(&mut world);
@@ -122,6 +147,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     let mut ring = SimulatedRing::new(world, sizes, abilities, Rc::clone(&town));
     let outside = ring.outside();
     let listeners = [ring.listener(), ring.listener()];
+    let per_address = config.connections_per_address.unwrap_or(u32::MAX);
     let (limit, queue) = (config.max_connections, town.borrow().backlog as u32);
     let factory = {
         let ledger = ledger.clone();
@@ -137,11 +163,24 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     }
 
     let mut wrong = Vec::new();
+    let mut seen_away = 0;
     loop {
         let turned = worker.turn();
         let mut outside = outside.borrow_mut();
         if worker.live > limit {
             wrong.push(format!("{} connections, and {limit} are allowed", worker.live));
+        }
+        let turned_away = worker.counters.turned_away - seen_away;
+        seen_away += turned_away;
+        for _ in 0..turned_away {
+            ledger.closed_unnamed();
+            outside.world.faults.recovered(Recovery::TurnedAway);
+        }
+        if worker.guests.most() > per_address {
+            wrong.push(format!(
+                "{} connections of an address, and {per_address} are allowed",
+                worker.guests.most()
+            ));
         }
         if !worker.has_places() {
             wrong.push(format!("more may be accepted at once than fit beside {} of {limit}", worker.live));
@@ -233,6 +272,7 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("slots not free", (worker.slots.len() - worker.free.len()) as u64);
     check("send buffers", worker.memory.sends.held() as u64);
     check("flights", worker.memory.flights.in_the_air() as u64);
+    check("guests", u64::from(worker.guests.most()));
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
     check("file buffers", worker.memory.files.out() as u64);
     left
@@ -284,26 +324,32 @@ fn lives() {
     let failed = AtomicBool::new(false);
     let total = Mutex::new(Seen::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let now_lived: Vec<Mutex<(u64, Instant)>> =
+        (0..threads).map(|_| Mutex::new((first, Instant::now()))).collect();
+    let live_on = |now_lived: &Mutex<(u64, Instant)>| {
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + lives {
+                break;
+            }
+            *now_lived.lock().expect("no life panics here") = (seed, Instant::now());
+            let Some(seen) = live_or_tell(seed) else {
+                failed.store(true, Ordering::Relaxed);
+                break;
+            };
+            total.lock().expect("no life panics here").add(&seen);
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !failed.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + lives {
-                        break;
-                    }
-                    let Some(seen) = live_or_tell(seed) else {
-                        failed.store(true, Ordering::Relaxed);
-                        break;
-                    };
-                    let mut total = total.lock().expect("no life panics here");
-                    total.counts += &seen.counts;
-                    total.bytes += seen.bytes;
-                    total.answered += seen.answered;
-                    total.waits += seen.waits;
-                    total.virtual_time += seen.virtual_time;
-                }
-            });
+        let live_on = &live_on;
+        let threads: Vec<_> =
+            now_lived.iter().map(|now_lived| (now_lived, scope.spawn(move || live_on(now_lived)))).collect();
+        while threads.iter().any(|(_, thread)| !thread.is_finished()) {
+            threads
+                .iter()
+                .filter(|(_, thread)| !thread.is_finished())
+                .for_each(|(now, _)| end_if_it_hangs(now));
+            std::thread::sleep(Duration::from_millis(20));
         }
     });
     assert!(!failed.load(Ordering::Relaxed), "a life went wrong: see the line to replay it above");
@@ -311,6 +357,15 @@ fn lives() {
     let missing = report(&total, lives);
     // Few lives cannot have seen everything.
     assert!(lives < 2_000 || missing.is_empty(), "never happened: {missing:?}");
+}
+
+/// A life that hangs cannot be ended, so the process is, and says which it was.
+fn end_if_it_hangs(lived: &Mutex<(u64, Instant)>) {
+    let (seed, since) = *lived.lock().expect("no life panics here");
+    if since.elapsed() > MOST_REAL {
+        eprintln!("life {seed} went wrong:\n  it hangs\n{}", replay_line(seed));
+        std::process::exit(1);
+    }
 }
 
 /// Prints the counts; says which are zero.

@@ -88,6 +88,12 @@ counted! {
         Shutdown => "shut down its sending side, to linger",
         ResetNoticed => "noticed a reset while it received nothing",
         ResetOnClose => "closed with a reset",
+        TurnedAway => "turned away whose address had enough connections",
+        IdleClosed => "closed who was idle",
+        FrameCut => "closed who did not complete a frame",
+        SlowCut => "closed who took what was sent too slowly",
+        AgeTold => "told a service that its connection is too old",
+        AgeClosed => "closed a connection that went on all the same",
     }
 }
 
@@ -112,6 +118,11 @@ impl Default for Counts {
 }
 
 impl Faults {
+    /// A kernel that has a good day.
+    pub(crate) fn none() -> Faults {
+        Faults { per_1024: [0; Fault::ALL.len()], counts: Counts::default() }
+    }
+
     /// Each fault rare, common, or absent, by the throw of a die; some lives have none at all.
     pub(crate) fn new(random: &mut Random) -> Faults {
         let calm = random.chance(100);

@@ -277,7 +277,7 @@ impl Running {
             world.refuse(stream);
             return failed(libc::ENFILE);
         };
-        world.streams[stream].accepted = true;
+        (world.streams[stream].accepted, world.streams[stream].began_at) = (true, world.now());
         let number = number_of(descriptor);
         self.taken_late += u32::from(self.cancelled_at.is_some());
         if let Submission::Accept { multishot: false, .. } = self.submission {
@@ -315,11 +315,13 @@ impl Running {
         if self.is_cancelled(world.now()) {
             return failed(libc::ECANCELED);
         }
+        let now = world.now();
         let stream = &mut world.streams[id];
         if stream.down.len() >= stream.down_capacity {
             return Step::Nothing;
         }
         stream.is_full = false;
+        stream.tally(now);
         stream.sending = false;
         world.faults.recovered(Recovery::RoomAwaited);
         done(libc::POLLOUT as usize)
@@ -394,6 +396,7 @@ impl Running {
             }
         }
         self.progress += received;
+        world.streams[id].moved_at = world.now();
         let count = Outcome::Count(received as u32);
         let used_up = budget > 0 && self.progress >= budget as usize;
         match used_up || world.strikes(Fault::ReceiveEnded) {
@@ -437,7 +440,6 @@ impl Running {
                 self.stop_at = Some(world.random.between(1, total - 1));
             }
         }
-        let now = world.now();
         let stream = &mut world.streams[id];
         let end = self.stop_at.unwrap_or(total);
         let room = stream.down_capacity.saturating_sub(stream.down.len());
@@ -451,8 +453,8 @@ impl Running {
             let stream = &mut world.streams[id];
             stream.down.extend(&bytes[self.progress..self.progress + part]);
             self.progress += part;
-            stream.is_full = false;
-            stream.taken_at = now;
+            world.taken(id, part);
+            let stream = &mut world.streams[id];
             if stream.peer_gone {
                 stream.reset(libc::ECONNRESET);
             }
@@ -507,7 +509,8 @@ impl Running {
             world.faults.recovered(Recovery::ConnectCancelled);
             return failed(libc::ECANCELED);
         }
-        if world.strikes(Fault::Interrupted) {
+        // Once it waits nothing interrupts it, or several at a time would keep a worker busy for ever.
+        if !self.stalled && world.strikes(Fault::Interrupted) {
             return failed(libc::EINTR);
         }
         if world.strikes(Fault::ConnectFailed) {
@@ -615,6 +618,7 @@ fn receive_once(world: &mut World, id: StreamId, to: *mut u8) -> Step {
     if world.strikes(Fault::ShortReceive) {
         len = world.random.between(1, len);
     }
+    world.streams[id].moved_at = world.now();
     let bytes: Vec<u8> = world.streams[id].up.drain(..len).collect();
     // SAFETY: the buffer is held (`wrong`), at least `ONCE_LEN` long, and the kernel's until this completes.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) };

@@ -73,6 +73,13 @@ pub(crate) struct Stream {
     /// The worker has something to send, and has had since some was taken last, or it began; that moment.
     pub(crate) sending: bool,
     pub(crate) taken_at: Duration,
+    /// Of the time that the worker had something to send, what the bytes taken did not make good; and the sends that
+    /// began in it, each of which may have waited in queues.
+    owed: Duration,
+    sends: u32,
+    /// When bytes went in either direction last, and when the worker got it.
+    pub(crate) moved_at: Duration,
+    pub(crate) began_at: Duration,
     /// A send was cancelled short, and neither was anything taken since, nor the worker told that it would be.
     pub(crate) is_full: bool,
 }
@@ -140,6 +147,8 @@ pub(crate) struct World {
     last_freed: Option<Descriptor>,
     /// How long a peer may take nothing before it is given up.
     pub(crate) send_stall: Duration,
+    /// Bytes per second that it is to take, or none.
+    pub(crate) send_rate: u32,
     /// Files of this life can be asked for what is known of them without a wait.
     pub(crate) stats_at_once: bool,
     /// Tell all that happens on the terminal.
@@ -167,6 +176,7 @@ impl World {
             table_suffices: false,
             last_freed: None,
             send_stall: Duration::MAX,
+            send_rate: 0,
             stats_at_once: false,
             traced: false,
         }
@@ -302,17 +312,34 @@ impl World {
         let now = self.now();
         if let What::Socket(Some(stream)) = self.things[id].what
             && let stream = &mut self.streams[stream]
-            && !std::mem::replace(&mut stream.sending, true)
         {
-            stream.taken_at = now;
+            stream.sends += 1;
+            if !std::mem::replace(&mut stream.sending, true) {
+                stream.taken_at = now;
+            }
         }
+    }
+
+    /// The peer took `n` bytes of what is sent.
+    pub(super) fn taken(&mut self, id: StreamId, n: usize) {
+        let (now, rate) = (self.now(), self.send_rate);
+        let stream = &mut self.streams[id];
+        stream.tally(now);
+        stream.owed = match rate {
+            0 => Duration::ZERO,
+            rate => stream.owed.saturating_sub(Duration::from_secs(n as u64) / rate),
+        };
+        if stream.owed.is_zero() {
+            stream.sends = 0;
+        }
+        (stream.moved_at, stream.is_full) = (now, false);
     }
 
     /// A peer takes nothing: after a while the worker may give it up, and then it must.
     pub(super) fn check_patience(&mut self, id: StreamId, is_given_up: bool) {
         let stream = &mut self.streams[id];
         let waited = self.clock.time().saturating_sub(stream.taken_at);
-        if waited + QUEUED >= self.send_stall {
+        if waited + stream.owed + QUEUED * (stream.sends + 1) >= self.send_stall {
             stream.harmed.get_or_insert(Fault::StalledSend);
         }
         if !is_given_up && waited > self.send_stall.saturating_mul(2) + QUEUED {
@@ -350,13 +377,19 @@ impl World {
     /// The worker dialled `port`.
     pub(crate) fn dial(&mut self, port: u16) -> StreamId {
         let id = self.new_stream();
-        self.streams[id].accepted = true;
+        (self.streams[id].accepted, self.streams[id].began_at) = (true, self.now());
         self.dialled.push_back((port, id));
         id
     }
 }
 
 impl Stream {
+    /// Adds up the time that the worker has had something to send; it may have nothing now.
+    pub(super) fn tally(&mut self, now: Duration) {
+        self.owed += now.saturating_sub(self.taken_at);
+        self.taken_at = now;
+    }
+
     fn reset_to_peer(&mut self) {
         self.reset_by_worker = true;
         // What the peer had not read yet is lost with it.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::mix;
@@ -13,6 +14,13 @@ use crate::wake::Waker;
 
 /// The number of a client; its bytes are keyed by it.
 pub(super) type ClientId = usize;
+
+/// What a service was told of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Drain,
+    Closed(Reason),
+}
 
 /// One book for all services and peers of a life.
 #[derive(Debug, Clone, Default)]
@@ -27,13 +35,48 @@ struct Book {
     seen: Vec<Recovery>,
     /// Who was told of room after bytes had been given back, since the peers looked last.
     readers: Vec<ClientId>,
+    frame_timeout: Duration,
+    /// Connections whose time was over before it was known whose they are.
+    unnamed: usize,
+    /// What services were told of the end of their connections since the peers looked last: of closing, or of age.
+    ends: Vec<(ClientId, Told)>,
     /// Wakers that other threads hold, and when these are going to use them.
     wakers: Arc<Mutex<Vec<(Time, Waker)>>>,
 }
 
 impl Ledger {
     pub(super) fn closed(&self, client: ClientId, reason: Reason) {
-        self.0.borrow_mut().closed.push((client, reason));
+        let mut book = self.0.borrow_mut();
+        book.closed.push((client, reason));
+        book.ends.push((client, Told::Closed(reason)));
+    }
+
+    pub(super) fn set_frame_timeout(&self, timeout: Option<Duration>) {
+        self.0.borrow_mut().frame_timeout = timeout.unwrap_or(Duration::MAX);
+    }
+
+    pub(super) fn frame_timeout(&self) -> Duration {
+        self.0.borrow().frame_timeout
+    }
+
+    pub(super) fn closed_unnamed(&self) {
+        self.0.borrow_mut().unnamed += 1;
+    }
+
+    /// Whether there is a connection that ended unnamed, and nobody has missed yet.
+    pub(super) fn take_unnamed(&self) -> bool {
+        let unnamed = &mut self.0.borrow_mut().unnamed;
+        let before = *unnamed;
+        *unnamed = before.saturating_sub(1);
+        before > 0
+    }
+
+    pub(super) fn drained(&self, client: ClientId) {
+        self.0.borrow_mut().ends.push((client, Told::Drain));
+    }
+
+    pub(super) fn take_ends(&self) -> Vec<(ClientId, Told)> {
+        std::mem::take(&mut self.0.borrow_mut().ends)
     }
 
     /// Why a connection is over, as its services were told.

@@ -12,6 +12,7 @@ use crate::input::Input;
 use crate::output::Output;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Reason, Service};
+use crate::time::Time;
 
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
 use super::lender::Lender;
@@ -65,6 +66,9 @@ pub(super) struct Checked {
     is_first: bool,
     /// It may end its output, and has no room from then on.
     half_closes: bool,
+    /// When it consumed something last, or saw the connection first.
+    consumed_at: Option<Time>,
+    frame_timeout: Duration,
 }
 
 impl Checked {
@@ -79,6 +83,8 @@ impl Checked {
             closed: false,
             is_first: client == NOBODY,
             half_closes: false,
+            consumed_at: None,
+            frame_timeout: ledger.frame_timeout(),
         }
     }
 
@@ -112,15 +118,25 @@ impl Service for Checked {
                 self.ledger.check(!self.ended, || rule("a second End"));
                 self.ended = true;
             }
+            Event::Drain if !self.is_first => self.ledger.drained(self.client),
             Event::Closed(reason) => {
                 self.closed = true;
-                if !self.is_first {
-                    self.ledger.closed(self.client, reason);
+                let (waited, least) = (self.consumed_at.map(|at| cx.now().since(at)), self.frame_timeout);
+                let fine = reason != Reason::Incomplete || waited.is_some_and(|waited| waited >= least);
+                self.ledger.check(fine, || rule(&format!("nothing consumed for {waited:?} of {least:?}")));
+                match self.is_first {
+                    false => self.ledger.closed(self.client, reason),
+                    true if reason.timeout().is_some() => self.ledger.closed_unnamed(),
+                    true => {}
                 }
             }
             _ => {}
         }
-        self.inner.handle(event, cx)
+        let flow = self.inner.handle(event, cx);
+        if opens || cx.input.consumed() > 0 {
+            self.consumed_at = Some(cx.now());
+        }
+        flow
     }
 }
 

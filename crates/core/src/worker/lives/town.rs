@@ -4,14 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Config;
+use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::{Random, mix};
-use crate::ring::simulated::world::{Found, Remote, StreamId, ThingId, World};
+use crate::ring::simulated::world::{Found, Remote, Stream, StreamId, ThingId, World};
 use crate::ring::simulated::{Next, Peers};
 use crate::service::Reason;
 use crate::time::Time;
 use crate::wake::Mailbox;
 
-use super::ledger::{ClientId, Ledger, first_foreign, keyed, keyed_range};
+use super::ledger::{ClientId, Ledger, Told, first_foreign, keyed, keyed_range};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +109,25 @@ struct Far {
     done: bool,
 }
 
+/// What a life has of [`Config`]'s deadlines.
+#[derive(Debug, Clone, Copy)]
+struct Deadlines {
+    idle: Duration,
+    lifetime: Duration,
+    grace: Duration,
+}
+
+impl Deadlines {
+    fn of(config: &Config) -> Deadlines {
+        let of = |deadline: Option<Duration>| deadline.unwrap_or(Duration::MAX);
+        Deadlines {
+            idle: of(config.idle_timeout),
+            lifetime: of(config.lifetime),
+            grace: config.lifetime_grace,
+        }
+    }
+}
+
 /// How the worker is brought to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -129,6 +150,7 @@ pub(super) struct Town {
     ledger: Ledger,
     ending: Ending,
     send_stall: Duration,
+    deadlines: Deadlines,
     /// The worker is told to end at this time, whatever goes on.
     ends_at: Option<Duration>,
     told: bool,
@@ -141,7 +163,7 @@ pub(super) struct Town {
 }
 
 impl Town {
-    pub(super) fn new(mut random: Random, ledger: Ledger, send_stall: Duration) -> Town {
+    pub(super) fn new(mut random: Random, ledger: Ledger, config: &Config) -> Town {
         let at_once = *random.pick(&[1, 1, 2, 3, 5, 8, 13, 40]);
         let ends_at = random.chance(120).then(|| Duration::from_micros(random.below(1_500_000) as u64));
         let kinds = match random.chance(500) {
@@ -157,7 +179,8 @@ impl Town {
             backlog: random.between(1, 10),
             mailbox: None,
             ledger,
-            send_stall,
+            send_stall: config.send_stall,
+            deadlines: Deadlines::of(config),
             ending: *random.pick(&[Ending::Stop, Ending::Drain]),
             ends_at,
             told: false,
@@ -256,6 +279,40 @@ impl Town {
         });
     }
 
+    /// Whether those whose connections were ended had it coming.
+    fn check_ends(&self, world: &mut World) {
+        let now = world.now();
+        for (id, told) in self.ledger.take_ends() {
+            let client =
+                self.clients.iter().filter(|client| client.id == id).filter_map(|client| client.stream);
+            let far = self.fars.iter().filter(|far| far.client == id).map(|far| far.stream);
+            let streams: Vec<StreamId> = client.chain(far).collect();
+            let since = |from: fn(&Stream) -> Duration, least: Duration| {
+                streams.iter().any(|&stream| now.saturating_sub(from(&world.streams[stream])) >= least)
+            };
+            let Deadlines { idle, lifetime, grace } = self.deadlines;
+            let (fair, recovery) = match told {
+                Told::Closed(Reason::Idle) => {
+                    (since(|stream| stream.moved_at.max(stream.began_at), idle), Recovery::IdleClosed)
+                }
+                // Its service has checked it.
+                Told::Closed(Reason::Incomplete) => (true, Recovery::FrameCut),
+                // Whether it was slow is seen where it is not read from.
+                Told::Closed(Reason::TooSlow) => {
+                    (streams.iter().any(|&stream| world.streams[stream].harmed.is_some()), Recovery::SlowCut)
+                }
+                Told::Closed(Reason::TooOld) => {
+                    (since(|stream| stream.began_at, lifetime.saturating_add(grace)), Recovery::AgeClosed)
+                }
+                Told::Drain if !self.told => (since(|stream| stream.began_at, lifetime), Recovery::AgeTold),
+                Told::Drain | Told::Closed(_) => continue,
+            };
+            self.ledger.check(fair, || format!("client {id}: {told:?} out of the blue"));
+            self.ledger.excuse(id, "its time was over");
+            world.faults.recovered(recovery);
+        }
+    }
+
     /// Who is not done, in words.
     pub(super) fn waiting(&self, world: &World) -> Vec<String> {
         let stream = |stream: StreamId| {
@@ -327,6 +384,7 @@ impl Peers for Town {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
         }
+        self.check_ends(world);
         let mut moved = false;
         let alive = self.clients.iter().filter(|client| !client.done).count();
         if self.to_come > 0 && !self.told && (self.next_id == 0 || alive < 40 && self.random.chance(300)) {
@@ -499,6 +557,7 @@ impl Client {
         let excused = harmed || harmed_far || scene.told || scene.ledger.is_excused(self.id);
         let (id, kind, got, all) = (self.id, self.kind, self.received, self.expected.len());
         let reasons = scene.ledger.reasons(id);
+        let excused = excused || (reasons.is_empty() && got == 0 && scene.ledger.take_unnamed());
         match (kind, found) {
             (Kind::Abort | Kind::Panic, _) => {}
             (_, Found::End) if got == all => {
