@@ -285,6 +285,7 @@ fn a_reset_in_the_middle_of_a_send_is_told_to_the_receive() {
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    drop(stream);
 }
 
 /// The number is another's at once; what waited on the old one is cancelled, and neither gets the other's bytes.
@@ -303,7 +304,7 @@ fn a_number_that_is_used_again_is_somebody_else() {
     assert_eq!(bench.ring.in_flight(), 1, "the receive is to be cancelled yet");
 
     let (mut there, here) = tcp_pair();
-    let here = again(here, number);
+    let here = again(&here, number);
     bench.receive(2, &here, 0);
     let descriptor = Descriptor::Plain(number);
     bench.submit(Kind::PeerWatch, 2, Submission::WatchPeer { descriptor });
@@ -325,7 +326,7 @@ fn a_number_that_is_used_again_is_somebody_else() {
 }
 
 /// The same socket by that number.
-fn again(socket: TcpStream, number: i32) -> TcpStream {
+fn again(socket: &TcpStream, number: i32) -> TcpStream {
     let mut others = Vec::new();
     // Other tests may have taken the number meanwhile, and give it back.
     for _ in 0..100_000 {
@@ -376,7 +377,7 @@ fn an_accept_goes_on_until_it_is_cancelled() {
     let number = listener.as_raw_fd();
     drop(listener);
     let (mut there, here) = tcp_pair();
-    let here = again(here, number);
+    let here = again(&here, number);
     bench.receive(1, &here, 0);
     assert!(bench.now().is_empty());
     there.write_all(b"hello").expect("room");
