@@ -54,7 +54,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let inherited = Inherited::from_env()?;
     let (config, body_limit) = (options.http(), options.body_limit());
     let memory = memory(&options.server(), &config, options.root.is_some());
-    let mut server = Server::new().workers(options.workers()).pin(options.pin).config(options.server());
+    let mut server =
+        options.on_ring(Server::new()).workers(options.workers()).pin(options.pin).config(options.server());
     for address in options.listen(&inherited) {
         server = server.listen(address);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use campanile::{Address, Config, Inherited, http};
+use campanile::{Address, Config, Inherited, RingKind, Server, http};
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
@@ -14,8 +14,8 @@ use crate::logs;
 /// What the core's own deadlines come after those of HTTP.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the
-/// access log anew, and SIGUSR2 starts it anew without refusing a connection.
+/// A whole HTTP server, on io_uring where it can be had. Ctrl-C lets it finish what was begun; twice ends it at once.
+/// SIGHUP opens the access log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {
@@ -32,6 +32,10 @@ pub(crate) struct Options {
     /// Keep each worker on a core of its own.
     #[arg(long, env = "HTTP_PIN", value_parser = BoolishValueParser::new())]
     pub(crate) pin: bool,
+    /// What it runs on: auto is io_uring, or epoll where io_uring is refused, and then it says why; uring is io_uring
+    /// or nothing; poll is epoll. CAMPANILE_RING if not said, and auto if that says nothing either.
+    #[arg(long, env = "HTTP_RING", value_name = "RING")]
+    ring: Option<RingKind>,
     /// How long the head of a request may take: 10s, 500ms, or a number of seconds.
     #[arg(long, env = "HTTP_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = time)]
     header_timeout: Duration,
@@ -133,6 +137,11 @@ impl Options {
 
     pub(crate) fn workers(&self) -> Option<usize> {
         self.workers.map(usize::from)
+    }
+
+    /// A server on the ring they ask for.
+    pub(crate) fn on_ring(&self, server: Server) -> Server {
+        self.ring.into_iter().fold(server, Server::ring)
     }
 
     /// In bytes.

@@ -9,6 +9,7 @@ mod support;
 
 mod access_log;
 mod callers;
+mod confined;
 mod curl;
 mod endpoints;
 mod hand_over;

@@ -6,15 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::site::{Folder, Site, program};
-use crate::support::common::{LONG, client, until};
+use crate::support::common::{LONG, client, on_epoll, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 20] = [
+const OPTIONS: [(&str, &str); 21] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
     ("--pin", "HTTP_PIN"),
+    ("--ring", "HTTP_RING"),
     ("--header-timeout", "HTTP_HEADER_TIMEOUT"),
     ("--idle-timeout", "HTTP_IDLE_TIMEOUT"),
     ("--keepalive-time", "HTTP_KEEPALIVE_TIME"),
@@ -58,6 +59,7 @@ fn what_cannot_be_is_refused_by_the_name_of_its_option() {
         ("--listen", &["localhost", "127.0.0.1", "unix:", "127.0.0.1:99999"][..]),
         ("--root", &["/nowhere/at/all", "/proc/self/stat"]),
         ("--workers", &["0", "-1", "many"]),
+        ("--ring", &["epoll", "URING", ""]),
         ("--header-timeout", &["0", "-1", "soon", "10 potatoes", "nan", "inf"]),
         ("--idle-timeout", &["0s", ""]),
         ("--keepalive-time", &["0", "long"]),
@@ -114,7 +116,8 @@ fn it_says_where_it_listens_and_on_what_it_runs() {
     let [first, second, third] = &site.addresses[..] else { panic!("three of them: {:?}", site.addresses) };
     assert!(!first.ends_with(":0") && !third.ends_with(":0"), "the real ports: {first}, {third}");
     assert_eq!(second, &format!("unix:{path}"));
-    until("it tells what it runs on", || site.said().contains("2 workers on io_uring"));
+    let ring = if on_epoll() { "epoll" } else { "io_uring" };
+    until("it tells what it runs on", || site.said().contains(&format!("2 workers on {ring}")));
     let request = b"GET /204 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut answers = [String::new(), String::new(), String::new()];
     for (address, answer) in [first, third].into_iter().zip(&mut answers) {

@@ -100,7 +100,7 @@ fn is_sound(tree: &Path) -> io::Result<bool> {
         println!("the tree does not compile:\n{}", told(&built));
         return Ok(false);
     }
-    for tests in ["wake::", "scenes::", "lives::lives"] {
+    for tests in ["wake::", "ring::poll::", "scenes::", "lives::lives"] {
         match test(tree, tests, SOUND)? {
             Some(output) if output.status.success() => {}
             Some(output) => {
@@ -154,9 +154,11 @@ fn try_tree(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
     }
     let began = Instant::now();
     // The likeliest to catch it come first, and the first that fails ends it.
-    let tests = match mutation.hazard == WAKE {
-        true => &["wake::", "lives::"][..],
-        false => &["scenes::", "lives::lives", "lives::"],
+    let tests = match mutation.hazard {
+        // The lives are lived on the simulated ring.
+        _ if mutation.file.contains("ring/poll") => &["ring::poll::"][..],
+        WAKE => &["wake::", "lives::"],
+        _ => &["scenes::", "lives::lives", "lives::"],
     };
     for tests in tests {
         match test(tree, tests, LIVES)? {

@@ -466,4 +466,18 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         old: "                if linger && !self.peer_ended {",
         new: "                if false {",
     },
+    Mutation {
+        name: "take what epoll says of an earlier life of a number",
+        hazard: REUSED,
+        file: "crates/core/src/ring/poll.rs",
+        old: ".filter(|place| place.key(key.fd) == key)",
+        new: "",
+    },
+    Mutation {
+        name: "forget the error that a send met in the middle",
+        hazard: SHORT,
+        file: "crates/core/src/ring/poll/operations.rs",
+        old: "self.place(fd).untold = error.raw_os_error();",
+        new: "let _ = error;",
+    },
 ];

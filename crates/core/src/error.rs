@@ -8,7 +8,7 @@ use crate::config::BadConfig;
 use crate::guard::Panic;
 use crate::holder::Holder;
 use crate::refusal::Refusal;
-use crate::server::InheritError;
+use crate::server::{InheritError, UnknownName};
 
 /// Why a server did not start, or came to an end by itself.
 ///
@@ -45,10 +45,19 @@ pub enum ServeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// An environment variable says something that is none of what it may say.
+    BadEnvironment {
+        /// Its name.
+        variable: &'static str,
+        /// What it says, and what it may say.
+        error: UnknownName,
+    },
     /// A socket that this process was given cannot be listened on.
     Inherit(InheritError),
     /// The kernel refused a ring.
     Ring(Refusal),
+    /// The kernel refused an epoll descriptor.
+    Epoll(io::Error),
     /// A worker's thread could not be started.
     Thread(io::Error),
     /// A worker ended because its ring broke.
@@ -86,8 +95,17 @@ impl fmt::Display for ServeError {
                 write!(f, "{address} is no address of this machine: `ip address` lists those it has")
             }
             ServeError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::BadEnvironment { variable, error } => {
+                write!(f, "{variable}: {error}; correct it, or unset it")
+            }
             ServeError::Inherit(error) => error.fmt(f),
             ServeError::Ring(refusal) => refusal.fmt(f),
+            ServeError::Epoll(error) => {
+                write!(
+                    f,
+                    "cannot wait by epoll: {error}; check `ulimit -n`, and the seccomp filter if there is one"
+                )
+            }
             ServeError::Thread(error) => {
                 write!(f, "cannot start a worker thread: {error}; check `ulimit -u`")
             }
@@ -106,9 +124,11 @@ impl fmt::Debug for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ServeError::Listen { error, .. } | ServeError::Thread(error) | ServeError::RingBroke(error) => {
-                Some(error)
-            }
+            ServeError::Listen { error, .. }
+            | ServeError::Thread(error)
+            | ServeError::RingBroke(error)
+            | ServeError::Epoll(error) => Some(error),
+            ServeError::BadEnvironment { error, .. } => Some(error),
             ServeError::Inherit(error) => Some(error),
             ServeError::Ring(refusal) => Some(refusal),
             _ => None,

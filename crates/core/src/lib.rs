@@ -112,8 +112,8 @@ pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
-    HandOverError, InheritError, Inherited, ListenerId, Monitor, Server, ServerHandle, Stopper, Successor,
-    Survey, WorkerId,
+    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
+    Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};

@@ -317,7 +317,8 @@ fn send(to: Descriptor, address: *const u8, len: u32) -> squeue::Entry {
     on!(to, |fd| opcode::Send::new(fd, address, len).flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).build())
 }
 
-fn flight(memory: &Memory, index: FlightIndex) -> &Flight {
+/// What an operation in flight takes along, to read: not for one that the kernel writes.
+pub(crate) fn flight(memory: &Memory, index: FlightIndex) -> &Flight {
     let flight = memory.flights.address(index);
     // SAFETY: in the air, and of a kind that the kernel only reads.
     unsafe { &*flight }

@@ -1,10 +1,13 @@
 //! The ring: the edge to the kernel, and the one place behind which it can be exchanged.
 //!
 //! A worker hands over operations and is told what came of them; which ring does it is decided when the worker starts.
-//! [`kernel`] is io_uring, [`simulated`] plays a kernel that has a bad day.
+//! [`kernel`] is io_uring, [`poll`] does the same over epoll where io_uring is refused, [`simulated`] plays a kernel
+//! that has a bad day.
 
 pub(crate) mod backlog;
 pub(crate) mod kernel;
+mod plain;
+pub(crate) mod poll;
 pub(crate) mod probe;
 // Until there is a public face to it, only tests use it.
 #[cfg_attr(not(test), allow(dead_code))]

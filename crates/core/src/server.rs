@@ -3,6 +3,7 @@
 mod end;
 mod inherited;
 mod monitor;
+mod ring;
 mod stopper;
 mod successor;
 #[cfg(test)]
@@ -20,9 +21,8 @@ use crate::error::ServeError;
 use crate::guard::Panic;
 use crate::listener;
 use crate::operation::Memory;
-use crate::refusal::{Asked, Refusal, Surroundings};
+use crate::refusal::Surroundings;
 use crate::ring::Ring;
-use crate::ring::kernel::{KernelRing, Shape};
 use crate::ring::probe::Capabilities;
 use crate::service::Service;
 use crate::time::SystemClock;
@@ -38,6 +38,9 @@ use inherited::{Listeners, Share};
 pub use stopper::Stopper;
 use successor::Estate;
 pub use successor::{HandOverError, Successor};
+
+use ring::{Chosen, Opening, Wanted, open_poll, open_uring, ring_kib};
+pub use ring::{Feature, RingKind, UnknownName};
 
 /// Descriptors that are not for connections: listeners, files, logs.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -68,6 +71,8 @@ pub struct Server {
     mistake: Option<ServeError>,
     workers: Option<usize>,
     pin: bool,
+    ring: Option<RingKind>,
+    without: Vec<Feature>,
     config: Config,
     monitor: Monitor,
 }
@@ -150,6 +155,22 @@ impl Server {
         self
     }
 
+    /// On this ring. If it is not said, the environment variable `CAMPANILE_RING` says it (`auto`, `uring` or `poll`),
+    /// and otherwise it is [`RingKind::Auto`].
+    #[must_use]
+    pub fn ring(mut self, ring: RingKind) -> Server {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// Without these features, even where the kernel has them: to see what an older kernel would do, or to get around
+    /// one that has them broken. The environment variable `CAMPANILE_WITHOUT` adds to them: `bundle,budget`.
+    #[must_use]
+    pub fn without(mut self, features: impl IntoIterator<Item = Feature>) -> Server {
+        self.without.extend(features);
+        self
+    }
+
     /// With these bounds.
     #[must_use]
     pub fn config(mut self, config: Config) -> Server {
@@ -200,34 +221,59 @@ impl Server {
     }
 
     fn start(mut self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
-        if let Some(mistake) = self.mistake {
+        if let Some(mistake) = self.mistake.take() {
             return Err(mistake);
         }
         let line = self.inherited.line.take();
-        let mut shared = self.inherited.settle(&mut self.addresses);
+        let mut shared = std::mem::take(&mut self.inherited).settle(&mut self.addresses);
         if self.addresses.is_empty() {
             return Err(ServeError::NoAddress);
         }
+        let wanted = Wanted::new(self.ring, &self.without)?;
+        let surroundings = Surroundings::read();
+        let chosen = wanted.choose(&self.config, &surroundings)?;
+        let ours: Vec<bool> = shared.iter().map(|listeners| listeners.sockets.is_empty()).collect();
+        let mut started = self.start_on(chosen, &surroundings, &mut shared, make);
+        // What was found out on one small ring need not hold for one per worker.
+        if let Err(ServeError::Ring(refusal)) = &started
+            && let Some(instead) = wanted.instead(refusal)
+        {
+            let opened = shared.iter_mut().zip(ours).filter(|(_, ours)| *ours);
+            opened.for_each(|(listeners, _)| listeners.sockets.clear());
+            started = self.start_on(instead, &surroundings, &mut shared, make);
+        }
+        started.map(|mut handle| {
+            handle.line = line;
+            handle
+        })
+    }
+
+    fn start_on(
+        &self,
+        chosen: Chosen,
+        surroundings: &Surroundings,
+        shared: &mut [Listeners],
+        make: &MakeFactory,
+    ) -> Result<ServerHandle, ServeError> {
         let cores = cores();
         let workers = self.workers.unwrap_or(cores.len());
-        let surroundings = Surroundings::read();
-        let capabilities =
-            Capabilities::probe().map_err(|error| refusal(&error, &self.config, &surroundings))?;
-        let (config, notices) = fit(self.config.checked()?, workers, &capabilities, &surroundings);
-        probe(&self.addresses, &shared)?;
+        let Chosen { capabilities, notice } = chosen;
+        let (config, fitted) = fit(self.config.clone().checked()?, workers, &capabilities, surroundings);
+        let notices = notice.into_iter().chain(fitted).collect();
+        probe(&self.addresses, shared)?;
 
         let (tell_end, ended) = mpsc::channel();
         let mut handle = ServerHandle {
-            estate: Arc::new(Estate::inherited(&self.addresses, &shared)),
-            addresses: self.addresses,
-            line,
+            estate: Arc::new(Estate::inherited(&self.addresses, shared)),
+            addresses: self.addresses.clone(),
+            line: None,
             running: Vec::new(),
             ended: Mutex::new(ended),
             notices,
             capabilities: capabilities.clone(),
-            monitor: self.monitor,
+            monitor: self.monitor.clone(),
         };
-        handle.open_shared(&mut shared, &config)?;
+        handle.open_shared(shared, &config)?;
         for worker in 0..workers {
             // The first finds the ports that were left to the kernel, the others share them.
             let started = Start {
@@ -256,7 +302,7 @@ impl Server {
         for notice in &handle.notices {
             tracing::warn!("{notice}");
         }
-        tracing::info!("{}", handle.summary());
+        tracing::info!("{}", handle.headline());
         Ok(handle)
     }
 }
@@ -268,17 +314,6 @@ fn cores() -> Vec<usize> {
         (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
     });
     if cores.is_empty() { vec![0] } else { cores }
-}
-
-fn refusal(error: &io::Error, config: &Config, surroundings: &Surroundings) -> ServeError {
-    let memory_kib = ring_kib(config.queue_entries);
-    let asked = Asked { memory_kib, descriptors: u64::from(config.max_connections) };
-    ServeError::Ring(Refusal::diagnose(error, asked, surroundings))
-}
-
-/// What the kernel counts against RLIMIT_MEMLOCK for one ring of that many entries, and its buffer ring, roughly.
-fn ring_kib(entries: u32) -> u64 {
-    u64::from(entries) * (64 + 4 * 16 + 4) / 1024 + 16
 }
 
 /// Shrinks what the machine does not allow, and says so.
@@ -306,7 +341,8 @@ fn fit(
         ));
         config.max_connections = fitting;
     }
-    if let Some(memlock_kib) = surroundings.limiting_memlock_kib() {
+    let memlock_kib = surroundings.limiting_memlock_kib().filter(|_| capabilities.ring == RingKind::Uring);
+    if let Some(memlock_kib) = memlock_kib {
         let asked = config.queue_entries;
         while config.queue_entries > 32 && ring_kib(config.queue_entries) * workers as u64 > memlock_kib {
             config.queue_entries /= 2;
@@ -369,22 +405,9 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         let mut end = end;
         let _span = tracing::info_span!("worker", id = start.id.0).entered();
-        match prepare(start) {
-            Ok((mut worker, addresses, notices)) => {
-                let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
-                tracing::debug!("the worker runs");
-                let ran = worker.run();
-                end.is_well = ran.is_ok();
-                match &ran {
-                    Ok(()) => tracing::debug!("the worker has ended"),
-                    Err(error) => tracing::error!("the worker's ring broke, and the server stops: {error}"),
-                }
-                ran
-            }
-            Err(error) => {
-                let _ = report.send(Err(error));
-                Ok(())
-            }
+        match start.capabilities.ring {
+            RingKind::Poll => work(start, open_poll, &report, &mut end),
+            RingKind::Uring | RingKind::Auto => work(start, open_uring, &report, &mut end),
         }
     });
     let thread = thread.map_err(ServeError::Thread)?;
@@ -399,8 +422,37 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
     }
 }
 
+/// What a worker's thread does: makes the worker, tells that it is there, and runs it.
+fn work<R: Ring>(
+    start: Start,
+    open: impl FnOnce(&Opening<'_>) -> Result<(R, Option<String>), ServeError>,
+    report: &mpsc::Sender<Result<Started<Arc<Mailbox>>, ServeError>>,
+    end: &mut End,
+) -> io::Result<()> {
+    match prepare(start, open) {
+        Ok((mut worker, addresses, notices)) => {
+            let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
+            tracing::debug!("the worker runs");
+            let ran = worker.run();
+            end.is_well = ran.is_ok();
+            match &ran {
+                Ok(()) => tracing::debug!("the worker has ended"),
+                Err(error) => tracing::error!("the worker's ring broke, and the server stops: {error}"),
+            }
+            ran
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+            Ok(())
+        }
+    }
+}
+
 /// Makes the worker, on its own thread: ring, memory, listeners.
-fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
+fn prepare<R: Ring>(
+    start: Start,
+    open: impl FnOnce(&Opening<'_>) -> Result<(R, Option<String>), ServeError>,
+) -> Result<Started<Worker<R>>, ServeError> {
     if let Some(core) = start.core {
         let mut set = rustix::thread::CpuSet::new();
         set.set(core);
@@ -408,22 +460,12 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
     }
     let config = start.config;
     let mut memory = memory_for(&config);
-    let shape = Shape {
-        queue_entries: config.queue_entries,
-        table: table_len(config.max_connections),
-        abilities: start.capabilities.abilities(&config),
-    };
-    let ring = KernelRing::new(shape, &memory);
-    let mut ring = ring.map_err(|error| refusal(&error, &config, &start.surroundings))?;
-    tracing::debug!(flavour = ?ring.flavour(), entries = ring.queue_entries(), "the ring is set up");
-    let mut notices = Vec::new();
-    if ring.queue_entries() < config.queue_entries {
-        notices.push(format!(
-            "the kernel refused the memory for a ring of {} entries; it has {} (raise `ulimit -l`)",
-            config.queue_entries,
-            ring.queue_entries()
-        ));
-    }
+    let (mut ring, notice) = open(&Opening {
+        config: &config,
+        capabilities: &start.capabilities,
+        surroundings: &start.surroundings,
+        memory: &memory,
+    })?;
     let (listeners, addresses) =
         open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
     let factory = (start.make)(start.id);
@@ -433,7 +475,7 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
     for (number, listener, ours) in listeners {
         worker.listen(Listening::owned(number, listener, queue, ours));
     }
-    Ok((worker, addresses, notices))
+    Ok((worker, addresses, notice.into_iter().collect()))
 }
 
 /// A worker's listeners, each with the number of its address and whether nobody has it afterwards; and the addresses
@@ -499,14 +541,23 @@ impl ServerHandle {
         &self.capabilities
     }
 
-    /// A sentence on what runs where.
+    /// Which ring it runs on: [`RingKind::Uring`] or [`RingKind::Poll`].
+    #[must_use]
+    pub fn ring(&self) -> RingKind {
+        self.capabilities.ring
+    }
+
+    /// A sentence on what runs where, and what is not as asked.
     #[must_use]
     pub fn summary(&self) -> String {
+        self.notices.iter().fold(self.headline(), |summary, notice| format!("{summary}\nnote: {notice}"))
+    }
+
+    fn headline(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
         let workers = self.running.len();
         let s = if workers == 1 { "" } else { "s" };
-        let summary = format!("listening on {} with {workers} worker{s} on io_uring", addresses.join(", "));
-        self.notices.iter().fold(summary, |summary, notice| format!("{summary}\nnote: {notice}"))
+        format!("listening on {} with {workers} worker{s} on {}", addresses.join(", "), self.ring())
     }
 
     /// Something that stops this server, for a signal handler or another thread.

@@ -6,17 +6,18 @@ mod support;
 use std::io::Read;
 
 use campanile_core::{Context, Event, Flow, ServeError, Server};
-use support::{Told, client, echo, round, tcp, until};
+use support::{Told, client, echo, on_epoll, round, tcp, until};
 
-/// Answers io_uring_enter(2) with ENXIO, for the calling thread, for good: as if its ring had broken.
+/// Answers the call by which a ring waits with ENXIO, for the calling thread, for good: as if its ring had broken.
 fn break_the_ring() {
+    let wait = if on_epoll() { libc::SYS_epoll_pwait } else { libc::SYS_io_uring_enter };
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let number = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
     let jump = libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
         jt: 0,
         jf: 1,
-        k: libc::SYS_io_uring_enter as u32,
+        k: wait as u32,
     };
     let mut program = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number),

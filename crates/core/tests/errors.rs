@@ -13,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use campanile_core::{Address, Config, Refusal, ServeError, Server, ServerHandle};
+use campanile_core::{Address, Config, Refusal, RingKind, ServeError, Server, ServerHandle};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use support::{alone, client, counted, is_root, process, role, round, succeeds, tcp};
@@ -347,7 +347,8 @@ fn little_locked_memory_shrinks_the_rings() {
     for _ in 0..3 {
         let config = Config { queue_entries: 4096, ..Config::default() };
         let server = Server::new().listen("127.0.0.1:0").workers(workers.parse::<usize>().expect("a number"));
-        let server = server.config(config).serve(|| support::echo).expect("it starts shrunk");
+        let server = server.config(config).ring(RingKind::Uring).serve(|| support::echo);
+        let server = server.expect("it starts shrunk");
         let notices = server.notices();
         assert!(notices.iter().any(|notice| notice.contains("ulimit -l")), "{notices:?}");
         eprintln!("{workers} workers, {kib} KiB: {notices:?}");
@@ -383,19 +384,65 @@ fn filter_io_uring(errno: i32) {
     assert_eq!(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const filter) }, 0);
 }
 
+/// Where io_uring is demanded the filter is named; where it is not, epoll runs, and says why. As root and as somebody.
 #[test]
 fn a_filter_that_refuses_io_uring_is_named() {
     let Some(errno) = role() else {
         for errno in [libc::EPERM, libc::ENOSYS] {
             succeeds(alone("a_filter_that_refuses_io_uring_is_named", &errno.to_string()));
+            succeeds(as_nobody(alone("a_filter_that_refuses_io_uring_is_named", &errno.to_string())));
         }
         return;
     };
     filter_io_uring(errno.parse().expect("a number"));
-    let error = refused(Server::new().listen("127.0.0.1:0"));
+    let error = refused(Server::new().listen("127.0.0.1:0").ring(RingKind::Uring));
     assert!(matches!(error, ServeError::Ring(Refusal::Seccomp)), "{error:?}");
     assert!(error.to_string().contains("seccomp"), "{error}");
     assert_eq!(process::threads("campanile-"), []);
+
+    let server = start(Server::new().listen("127.0.0.1:0").ring(RingKind::Auto)).expect("epoll is allowed");
+    let notice = why_epoll(&server);
+    assert!(notice.contains("seccomp"), "{notice}");
+    assert_eq!((server.ring(), server.capabilities().ring), (RingKind::Poll, RingKind::Poll));
+    assert!(server.summary().contains("2 workers on epoll"), "{}", server.summary());
+    serves(&server);
+    drop(server);
+
+    let server = start(Server::new().listen("127.0.0.1:0").ring(RingKind::Poll)).expect("epoll is allowed");
+    let asked_for = !server.notices().iter().any(|notice| notice.contains("epoll"));
+    assert!(asked_for, "{:?}", server.notices());
+    serves(&server);
+}
+
+/// The one notice that says so.
+fn why_epoll(server: &ServerHandle) -> &str {
+    let notices: Vec<_> = server.notices().iter().filter(|notice| notice.contains("epoll")).collect();
+    let [notice] = notices[..] else { panic!("one notice: {notices:?}") };
+    assert!(notice.starts_with("running on epoll instead of io_uring: "), "{notice}");
+    notice
+}
+
+/// Locked memory that is enough to try a ring and not for one per worker: epoll runs, all of it.
+#[test]
+fn too_little_locked_memory_for_all_rings_means_epoll() {
+    let Some(role) = role() else {
+        if !is_root() {
+            eprintln!("skipped: it takes root to be another user, whose rings are counted together");
+            return;
+        }
+        let test = "too_little_locked_memory_for_all_rings_means_epoll";
+        succeeds(as_user(60_011, alone(test, "0")));
+        succeeds(as_user(60_012, alone(test, "40")));
+        return;
+    };
+    limit(Resource::Memlock, role.parse::<u64>().expect("a number") * 1024);
+    let server = Server::new().listen("127.0.0.1:0").workers(16).ring(RingKind::Auto);
+    let server = server.serve(|| support::echo).expect("epoll locks no memory");
+    eprintln!("{}", server.summary());
+    let notice = why_epoll(&server);
+    assert!(notice.contains("ulimit -l"), "{notice}");
+    assert_eq!(process::threads("campanile-").len(), 16);
+    serves(&server);
 }
 
 /// What the kernel hands out for a port that is free is not taken for one that is in use.

@@ -17,12 +17,10 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring, Submitter, opcode, squeue, types};
-use socket2::SockRef;
 
 use crate::address::Address;
 use crate::buffer_ring::GROUP;
@@ -32,6 +30,7 @@ use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;
 
 use super::backlog::{Backlog, Places};
+use super::plain::{self, EventKick};
 use super::{Abilities, Ring, Side};
 
 /// io_uring, set up for one worker thread.
@@ -43,7 +42,7 @@ pub(crate) struct KernelRing {
     /// Completions that came while the ring waited for one of its own.
     early: Vec<Completion>,
     in_flight: u64,
-    eventfd: Option<Arc<OwnedFd>>,
+    eventfd: Option<EventKick>,
 }
 
 /// The way into the kernel: the submission queue, and the call that hands it over.
@@ -70,6 +69,8 @@ pub(crate) struct Shape {
     /// Entries of the table of direct descriptors; none if zero.
     pub(crate) table: u32,
     pub(crate) abilities: Abilities,
+    /// The set-up flags to try first.
+    pub(crate) flavour: Flavour,
 }
 
 /// The fewest entries a ring is still worth having with.
@@ -106,7 +107,7 @@ impl KernelRing {
     }
 
     fn with_entries(entries: u32, shape: Shape, memory: &Memory) -> io::Result<KernelRing> {
-        let mut flavour = Flavour::Full;
+        let mut flavour = shape.flavour;
         let ring = loop {
             match build(entries, flavour) {
                 Ok(ring) => break ring,
@@ -308,24 +309,16 @@ impl Ring for KernelRing {
     }
 
     fn kick(&mut self, memory: &Memory, token: Token) -> io::Result<Box<dyn Kick>> {
-        // SAFETY: no arguments but flags.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: made just now.
-        let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
-        self.eventfd = Some(Arc::clone(&eventfd));
-        self.submit(token, Submission::Watch { descriptor: fd }, memory);
-        Ok(Box::new(EventKick(eventfd)))
+        let eventfd = EventKick::new()?;
+        self.submit(token, Submission::Watch { descriptor: eventfd.number() }, memory);
+        self.eventfd = Some(eventfd.clone());
+        Ok(Box::new(eventfd))
     }
 
     fn kicked(&mut self, completion: &Completion, memory: &Memory) {
         let Some(eventfd) = &self.eventfd else { return };
-        let fd = eventfd.as_raw_fd();
-        let mut count = 0u64;
-        // SAFETY: reads eight bytes into `count`; the descriptor does not block.
-        unsafe { libc::read(fd, (&raw mut count).cast(), size_of::<u64>()) };
+        let fd = eventfd.number();
+        eventfd.take();
         if !completion.more && completion.outcome != Outcome::Cancelled {
             self.submit(completion.token, Submission::Watch { descriptor: fd }, memory);
         }
@@ -340,26 +333,15 @@ impl Ring for KernelRing {
                 installed.as_raw_fd()
             }
         };
-        // SAFETY: open: our own copy, or the worker's for as long as it asks about it.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let socket = SockRef::from(&fd);
-        let address = match side {
-            Side::Local => socket.local_addr(),
-            Side::Peer => socket.peer_addr(),
-        }?;
-        Ok(Address::from_sock_addr(&address))
+        plain::address(fd, side)
     }
 
     fn stats_at_once(&self, file: RawFd) -> bool {
-        // SAFETY: open, since whoever asks holds it.
-        let file = unsafe { BorrowedFd::borrow_raw(file) };
-        rustix::fs::fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+        plain::stats_at_once(file)
     }
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
-        // SAFETY: as above.
-        let file = unsafe { BorrowedFd::borrow_raw(file) };
-        Ok(FileStat::from_stat(&rustix::fs::fstat(file)?))
+        plain::stat_now(file)
     }
 
     fn backlog(&self) -> usize {
@@ -382,31 +364,6 @@ impl Drop for KernelRing {
     }
 }
 
-/// File systems that keep what is known of an open file in memory (statfs(2), linux/magic.h). Not among them are those
-/// that ask a server or another process: NFS, SMB, Ceph, FUSE and the like.
-const IN_MEMORY: [u64; 9] = [
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // xfs
-    0x9123_683e, // btrfs
-    0x0102_1994, // tmpfs
-    0x8584_58f6, // ramfs
-    0xf2f5_2010, // f2fs
-    0xe0f5_e1e2, // erofs
-    0x7371_7368, // squashfs
-    0x794c_7630, // overlayfs: over one of these, as a rule
-];
-
-/// Wakes the ring by the event descriptor that it watches.
-struct EventKick(Arc<OwnedFd>);
-
-impl Kick for EventKick {
-    fn kick(&self) {
-        let one = 1u64;
-        // SAFETY: writes eight bytes from `one`. It fails only when the counter is full, and then a kick is due anyway.
-        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -426,7 +383,11 @@ mod tests {
         };
         // A task may register sixteen.
         for _ in 0..20 {
-            KernelRing::new(Shape { queue_entries: 32, table: 0, abilities }, &memory).expect("a small ring");
+            KernelRing::new(
+                Shape { queue_entries: 32, table: 0, abilities, flavour: Flavour::Full },
+                &memory,
+            )
+            .expect("a small ring");
         }
         let mut ring = IoUring::new(2).expect("a small ring");
         let (mut submitter, ..) = ring.split();

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::flight::Flight;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
+use crate::server::{Feature, RingKind};
 use crate::token::{Generation, Kind, Token};
 use crate::worker::memory_for;
 
@@ -25,10 +26,13 @@ use super::{Abilities, Ring, Side};
 /// How long to wait for a completion that should be there already.
 const SOON: Duration = Duration::from_millis(500);
 
-/// What this kernel's io_uring can do, as tried on this machine. Displayed, it is a table.
+/// What the ring of a server can do: this kernel's io_uring as tried on this machine, or epoll. Displayed, it is a
+/// table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
+    /// Of which ring this tells: [`RingKind::Uring`] or [`RingKind::Poll`].
+    pub ring: RingKind,
     /// DEFER_TASKRUN and SINGLE_ISSUER (Linux 6.1): completions are worked off when the worker asks for them.
     pub defer_taskrun: bool,
     /// NO_SQARRAY (Linux 6.6): one indirection less per submission.
@@ -50,7 +54,23 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Tries everything, on a thread of its own. Takes about a millisecond.
+    /// What the ring over epoll does: nothing has to be tried for that.
+    pub(crate) fn of_poll() -> Capabilities {
+        Capabilities {
+            ring: RingKind::Poll,
+            defer_taskrun: false,
+            no_sqarray: false,
+            receive: true,
+            bundle: false,
+            budget: true,
+            direct: false,
+            install: false,
+            set_option: true,
+            bind_listen: true,
+        }
+    }
+
+    /// Tries everything of io_uring, on a thread of its own. Takes about a millisecond.
     ///
     /// A ring that is gone is taken apart later, and the kernel interrupts the thread that used it for that
     /// (`io_ring_exit_work`): a read with a timeout there would fail with EINTR out of the blue (signal(7)).
@@ -66,6 +86,7 @@ impl Capabilities {
         let mut bench = Bench::new()?;
         let flavour = bench.ring.flavour();
         let mut found = Capabilities {
+            ring: RingKind::Uring,
             defer_taskrun: flavour != Flavour::Cooperative,
             no_sqarray: flavour == Flavour::Full,
             receive: bench.receives(0, false),
@@ -87,6 +108,28 @@ impl Capabilities {
         Ok(found)
     }
 
+    /// As if this feature were not there.
+    pub(crate) fn do_without(&mut self, feature: Feature) {
+        match feature {
+            Feature::DeferTaskrun => (self.defer_taskrun, self.no_sqarray) = (false, false),
+            Feature::NoSqarray => self.no_sqarray = false,
+            Feature::Bundle => self.bundle = false,
+            Feature::Budget => self.budget = false,
+            Feature::Direct => (self.direct, self.install) = (false, false),
+            Feature::SetOption => self.set_option = false,
+            Feature::BindListen => self.bind_listen = false,
+        }
+    }
+
+    /// The set-up flags to begin with.
+    pub(crate) fn flavour(&self) -> Flavour {
+        match (self.defer_taskrun, self.no_sqarray) {
+            (true, true) => Flavour::Full,
+            (true, false) => Flavour::Deferred,
+            (false, _) => Flavour::Cooperative,
+        }
+    }
+
     /// What of it is to be used with this configuration.
     pub(crate) fn abilities(&self, config: &Config) -> Abilities {
         let direct = self.direct && self.install && config.direct_descriptors;
@@ -94,7 +137,7 @@ impl Capabilities {
             direct,
             bundle: self.bundle && config.bundles,
             budget: self.budget,
-            socket: direct,
+            socket: direct || self.ring == RingKind::Poll,
             set_option: self.set_option,
             bind_listen: self.bind_listen,
         }
@@ -103,6 +146,9 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ring == RingKind::Poll {
+            return writeln!(f, "epoll, and plain system calls: nothing of io_uring is used");
+        }
         for (name, since, has, without) in [
             ("multishot receive, provided buffers", "6.0", self.receive, "cannot run"),
             ("DEFER_TASKRUN, SINGLE_ISSUER", "6.1", self.defer_taskrun, "COOP_TASKRUN"),
@@ -152,7 +198,12 @@ impl Bench {
             set_option: true,
             bind_listen: true,
         };
-        let shape = |direct| Shape { queue_entries: 32, table: 8, abilities: abilities(direct) };
+        let shape = |direct| Shape {
+            queue_entries: 32,
+            table: 8,
+            abilities: abilities(direct),
+            flavour: Flavour::Full,
+        };
         let ring = KernelRing::new(shape(true), &memory);
         let ring = match ring {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use crate::connection::Connection;
 use crate::guard::guard;
@@ -177,9 +177,14 @@ impl<R: Ring> Worker<R> {
                     if direct { Descriptor::Direct(socket) } else { Descriptor::Plain(socket as i32) };
                 self.welcome(index, socket);
             }
-            Outcome::Cancelled | Outcome::Retry | Outcome::PeerGone(_) => {}
+            Outcome::Cancelled | Outcome::PeerGone(_) => {}
             // Nobody is admitted any more.
             Outcome::Failed(_) if self.state != State::Running => {}
+            // A process that shares the listener, and waits by epoll, has it never wait: io_uring is not to fail so.
+            Outcome::Retry => listening.owned.iter().for_each(|listener| {
+                // If it cannot be set, the accept is tried again all the same.
+                let _ = SockRef::from(listener).set_nonblocking(false);
+            }),
             // No descriptors, no memory: the kernel will not have more of them in the next microsecond.
             Outcome::NoBuffers | Outcome::Failed(_) => {
                 self.counters.accepts_failed += 1;

@@ -15,6 +15,11 @@ use campanile_core::{Context, Counters, Event, Flow, Input, Output, ServerHandle
 /// Longer than anything here takes, even on a machine that is busy with other things.
 pub const LONG: Duration = Duration::from_secs(50);
 
+/// Whether these tests run on epoll: `CAMPANILE_RING=poll`, as servers understand it.
+pub fn on_epoll() -> bool {
+    std::env::var("CAMPANILE_RING").is_ok_and(|ring| ring == "poll")
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
