@@ -28,10 +28,9 @@ fn break_the_ring() {
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the filter and its program live through the call, which copies them.
-    assert_eq!(
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) },
-        0
-    );
+    let set =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    assert_eq!(set, 0);
 }
 
 #[test]

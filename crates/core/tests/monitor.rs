@@ -60,13 +60,10 @@ fn a_service_asks_all_workers_and_a_stuck_one_is_not_waited_for() {
     let (monitor, free) = (server.monitor(), Arc::new(AtomicBool::new(false)));
     assert_eq!((monitor.started_at(), monitor.ring()), (None, None));
     let (asker, release) = (monitor.clone(), Arc::clone(&free));
-    let server = server.serve_with(
-        |worker| worker.index(),
-        move |worker, _| {
-            let (free, monitor) = (Arc::clone(&free), asker.clone());
-            Census { worker: *worker, free, monitor, survey: None }
-        },
-    );
+    let server = server.serve_with(campanile_core::WorkerId::index, move |worker, _| {
+        let (free, monitor) = (Arc::clone(&free), asker.clone());
+        Census { worker: *worker, free, monitor, survey: None }
+    });
     let server = server.expect("a free port of loopback");
     assert!(monitor.started_at().is_some() && monitor.ring().is_some());
     // The kernel chooses who is accepted where.
