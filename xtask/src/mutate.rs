@@ -100,7 +100,7 @@ fn is_sound(tree: &Path) -> io::Result<bool> {
         println!("the tree does not compile:\n{}", told(&built));
         return Ok(false);
     }
-    for tests in ["wake::", "lives::lives"] {
+    for tests in ["wake::", "scenes::", "lives::lives"] {
         match test(tree, tests, SOUND)? {
             Some(output) if output.status.success() => {}
             Some(output) => {
@@ -155,8 +155,8 @@ fn try_tree(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
     let began = Instant::now();
     // The likeliest to catch it come first, and the first that fails ends it.
     let tests = match mutation.hazard == WAKE {
-        true => ["wake::", "lives::"],
-        false => ["lives::lives", "lives::"],
+        true => &["wake::", "lives::"][..],
+        false => &["scenes::", "lives::lives", "lives::"],
     };
     for tests in tests {
         match test(tree, tests, LIVES)? {
@@ -168,7 +168,8 @@ fn try_tree(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
     Ok(Fate::Survived)
 }
 
-/// The tests that are to catch it: the lives, and what crosses threads. Built to be built again quickly.
+/// The tests that are to catch it: the lives, scenes of a known pace, and what crosses threads. Built to be built again
+/// quickly.
 fn cargo(tree: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--quiet", "--package", "campanile-core", "--lib"]).current_dir(tree);

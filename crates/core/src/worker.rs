@@ -62,6 +62,9 @@ use guests::Guests;
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
 
+/// Bytes per connection beside its slot: in the timer wheel, the list of free slots and the books per address.
+pub(crate) const BOOKS_LEN: usize = 16 + size_of::<u32>() + 3 * guests::ENTRY_LEN;
+
 /// Starved connections that receive into a private buffer at the same time.
 const PRIVATE_RECEIVES: usize = 8;
 
