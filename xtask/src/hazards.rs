@@ -1,4 +1,4 @@
-//! `docs/hazards.md` held against what there is: it names every mutation under its hazard, every fault, and nothing else.
+//! `docs/hazards.md` held against what there is: it names every mutation under its hazard, and every fault.
 
 use std::collections::BTreeSet;
 use std::fs;
