@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::callers::Call;
+use crate::callers::{Call, Calls};
 use crate::endpoints::Answer;
 use crate::site::{Folder, Site};
 use crate::support::common::{LONG, client, until};
@@ -118,6 +118,27 @@ fn who_asks_again_within_the_grace_is_told_of_the_end() {
     nothing_is_lost(Duration::from_millis(100));
 }
 
+/// Whoever got through to the server is served, however late; the others are refused.
+#[test]
+fn who_connects_while_it_stops_is_served_or_refused() {
+    for workers in ["1", "2", "4"] {
+        let (mut site, calls) = (Site::start(&["--workers", workers]), Calls::default());
+        let to = site.address();
+        thread::scope(|scope| {
+            for caller in 1..=24 {
+                let calls = &calls;
+                scope.spawn(move || calls.call(to, caller, true));
+            }
+            until("there is load", || calls.answered.load(Ordering::Relaxed) > 500);
+            site.signal(Signal::TERM);
+        });
+        let refused = |wrong: &String| wrong.starts_with("connecting: Connection refused");
+        let (refused, wrong): (Vec<_>, Vec<_>) = calls.wrong().into_iter().partition(refused);
+        assert_eq!((refused.len(), wrong), (24, Vec::new()), "{workers} workers");
+        assert_eq!(site.ends().code(), Some(0), "{}", site.said());
+    }
+}
+
 #[test]
 fn who_never_finishes_is_cut_and_named() {
     let mut site = Site::start(&["--drain-time", "300ms", "--drain-grace", "100ms"]);
@@ -139,6 +160,7 @@ fn a_hangup_opens_the_access_log_anew() {
     let site = Site::start(&["--access-log", &path]);
     let ask = || Call::connect(site.address(), 1).expect("it listens").ask(true);
     assert_eq!(ask(), Ok(false));
+    until("it is written", || fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 1));
     fs::rename(&path, &moved).expect("it is ours");
     site.signal(Signal::HUP);
     until("it is opened anew", || site.said().contains("opened anew"));

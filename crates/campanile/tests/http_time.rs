@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use campanile::http::{self, Http, Next};
 use campanile::{Bytes, Config, Flow, Input, Output, ServerHandle, Waker};
 
-use support::common::{nothing_held, until};
+use support::common::{LONG, nothing_held, until};
 use support::http::{Client, everywhere, post};
 use support::{serve, tiny};
 
@@ -164,13 +164,16 @@ fn who_reads_slowly_is_not_idle() {
 }
 
 /// A server of requests that wait for their wakers.
-fn waking(config: Config) -> (ServerHandle, SocketAddr, mpsc::Receiver<Waker>) {
+fn waking(config: Config, drain_grace: Duration) -> (ServerHandle, SocketAddr, mpsc::Receiver<Waker>) {
     let (tell, wakers) = mpsc::channel();
     let (server, address) = serve(config, move || {
         let tell = tell.clone();
         Http::new(move |request: &http::Request<'_>, response: http::Response<'_, '_>| {
             let tell = tell.clone();
             let mut calls = 0;
+            if request.path() == "/at-once" {
+                return response.text(200, "done");
+            }
             if request.path() == "/begun" {
                 return response.status(200).stream(move |exchange| {
                     calls += 1;
@@ -193,6 +196,7 @@ fn waking(config: Config) -> (ServerHandle, SocketAddr, mpsc::Receiver<Waker>) {
                 exchange.answer(|response| response.text(200, "done"))
             }))
         })
+        .config(http::Config { drain_grace, ..http::Config::default() })
     });
     (server, address, wakers)
 }
@@ -200,7 +204,7 @@ fn waking(config: Config) -> (ServerHandle, SocketAddr, mpsc::Receiver<Waker>) {
 #[test]
 fn a_drain_lets_requests_end_and_says_so() {
     for config in [Config::default(), tiny()] {
-        let (server, address, wakers) = waking(config);
+        let (server, address, wakers) = waking(config, Duration::from_millis(50));
         let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(address)).collect();
         clients[1].send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n");
         let begun = wakers.recv().expect("it begins");
@@ -277,4 +281,24 @@ fn a_service_that_becomes_http_answers_what_is_unread() {
             assert_eq!(client.get("/").text(), "heir");
         },
     );
+}
+
+/// An answer that was begun before the server was told to stop did not say that it is the last, so another one may
+/// follow, which does.
+#[test]
+fn after_an_answer_that_was_begun_before_a_drain_comes_the_last() {
+    let (server, address, wakers) = waking(Config::default(), LONG);
+    let mut client = Client::connect(address);
+    client.send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n");
+    let begun = wakers.recv().expect("it begins");
+    server.drain();
+    until("it drains", || server.is_draining());
+    begun.wake();
+    let reply = client.reply();
+    assert_eq!((reply.text(), reply.closes()), ("piece,piece,piece,", false));
+    let reply = client.get("/at-once");
+    assert_eq!((reply.text(), reply.closes()), ("done", true));
+    client.ends();
+    drop(client);
+    server.wait().expect("it ends");
 }

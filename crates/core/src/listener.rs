@@ -12,11 +12,12 @@
 //! value lives through the call.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::address::Address;
 use crate::config::Config;
@@ -92,6 +93,32 @@ fn set_options(socket: &impl AsFd, address: &Address, config: &Config) -> io::Re
         }
     }
     set_inherited_options(&socket, matches!(address, Address::Tcp(_)), config)
+}
+
+/// Lets nobody begin a connection any more: who is in the queue already, or half way into it, stays welcome. Closing
+/// would reset them, and between the last look into the queue and the closing somebody may always come.
+///
+/// # Errors
+/// For sockets that know no half way.
+pub(crate) fn admit_no_more(listener: &OwnedFd) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if socket.domain()? == Domain::UNIX {
+        // Connecting is refused from now on; accepting goes on until the queue is empty.
+        return socket.shutdown(Shutdown::Read);
+    }
+    // A filter over TCP headers (bpf(4)): of the flags, SYN without ACK is dropped, and nothing else. The client asks
+    // again a second later, and is refused.
+    let [load, and, jump, answer] = [0x30, 0x54, 0x15, 0x06];
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    socket.attach_filter(&[
+        SockFilter::new(load, 0, 0, FLAGS_AT),
+        SockFilter::new(and, 0, 0, SYN | ACK),
+        SockFilter::new(jump, 0, 1, SYN),
+        SockFilter::new(answer, 0, 0, 0),
+        SockFilter::new(answer, 0, 0, u32::MAX),
+    ])
 }
 
 fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) -> io::Result<()> {

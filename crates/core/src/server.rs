@@ -430,14 +430,15 @@ fn prepare(start: Start) -> Result<Started<Worker<KernelRing>>, ServeError> {
     let queue = listener::queue_len(&config);
     let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
     let mut worker = worker.map_err(ServeError::RingBroke)?;
-    for (number, listener) in listeners {
-        worker.listen(Listening::owned(number, listener, queue));
+    for (number, listener, ours) in listeners {
+        worker.listen(Listening::owned(number, listener, queue, ours));
     }
     Ok((worker, addresses, notices))
 }
 
-/// A worker's listeners, each with the number of its address, and the addresses that they have.
-type Opened = (Vec<(usize, OwnedFd)>, Vec<Address>);
+/// A worker's listeners, each with the number of its address and whether nobody has it afterwards; and the addresses
+/// that they have.
+type Opened = (Vec<(usize, OwnedFd, bool)>, Vec<Address>);
 
 fn open_listeners(
     addresses: &[Address],
@@ -449,10 +450,11 @@ fn open_listeners(
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
     for ((number, address), share) in addresses.iter().enumerate().zip(shares.map_err(ServeError::Thread)?) {
+        let ours = share.ours;
         let opened = share.open(address, config, ring, memory)?;
         let real = opened.first().map_or(Ok(address.clone()), listener::bound_address);
         bound.push(real.map_err(|error| ServeError::Listen { address: address.clone(), error })?);
-        listeners.extend(opened.into_iter().map(|listener| (number, listener)));
+        listeners.extend(opened.into_iter().map(|listener| (number, listener, ours)));
     }
     Ok((listeners, bound))
 }

@@ -131,8 +131,15 @@ struct Parts<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    Draining { until: Time, handed_over: bool },
-    Stopping { until: Time },
+    /// New clients were turned away, and from `closing_at` on the listeners are closed; `None` once they are.
+    Draining {
+        until: Time,
+        closing_at: Option<Time>,
+        handed_over: bool,
+    },
+    Stopping {
+        until: Time,
+    },
 }
 
 /// The worker's memory, in the sizes that `config` says.
@@ -493,6 +500,9 @@ impl<R: Ring> Worker<R> {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
         if let State::Draining { until, .. } | State::Stopping { until } = self.state {
+            let closing_at =
+                if let State::Draining { closing_at, .. } = self.state { closing_at } else { None };
+            let until = closing_at.map_or(until, |at| at.min(until));
             next = Some(next.map_or(until, |next| next.min(until)));
         }
         next.map(|next| next.since(self.desk.now).min(LONGEST_WAIT))

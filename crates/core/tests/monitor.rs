@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use campanile_core::{Config, Context, Counters, Event, Flow, Monitor, Server, Service, Survey, Verdict};
+use campanile_core::{
+    Config, Context, Counters, Event, Flow, Monitor, Server, Service, Survey, Verdict, WorkerId,
+};
 use support::{LONG, Told, client, counted, echo, nothing_held, round, tcp, until};
 
 /// Tells which worker it is on (`w`), gets that worker stuck (`s`), or asks all of them how many turns they made: with
@@ -60,7 +62,7 @@ fn a_service_asks_all_workers_and_a_stuck_one_is_not_waited_for() {
     let (monitor, free) = (server.monitor(), Arc::new(AtomicBool::new(false)));
     assert_eq!((monitor.started_at(), monitor.ring()), (None, None));
     let (asker, release) = (monitor.clone(), Arc::clone(&free));
-    let server = server.serve_with(campanile_core::WorkerId::index, move |worker, _| {
+    let server = server.serve_with(WorkerId::index, move |worker, _| {
         let (free, monitor) = (Arc::clone(&free), asker.clone());
         Census { worker: *worker, free, monitor, survey: None }
     });

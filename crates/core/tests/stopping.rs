@@ -7,14 +7,19 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use campanile_core::{Bytes, Config, Connect, Context, Event, Flow, Input, Output, Reason, Server, on_open};
+use campanile_core::{
+    Address, Bytes, Config, Connect, Context, Event, Flow, HandOverError, Input, Output, Reason, Server,
+    on_open,
+};
 use support::{LONG, Told, client, counted, nothing_held, process, tcp, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -328,4 +333,68 @@ fn draining_serves_those_in_the_queue() {
         assert!(std::net::TcpStream::connect(to).is_err(), "nobody listens");
     }
     nothing_left(&before);
+}
+
+/// Whatever does not become ready leaves the server as it was, and nothing behind.
+#[test]
+fn a_successor_that_fails_costs_nothing() {
+    let _one = one_at_a_time();
+    let begin = taken_before();
+    let server = Server::new().listen("127.0.0.1:0").workers(2).serve(|| support::echo);
+    let server = server.expect("a free port of loopback");
+    let stopper = server.stopper();
+    let before = process::descriptors();
+    let start = |program: &str, arguments: &[&str], within| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let error = stopper.start_successor(command, within).map(drop).expect_err("it is none");
+        assert!(error.to_string().contains(program) && !stopper.is_draining(), "{error}");
+        error
+    };
+    assert!(matches!(start("/nowhere/at/all", &[], LONG), HandOverError::Start { .. }));
+    assert!(matches!(start("true", &[], LONG), HandOverError::Ended { .. }));
+    let late = start("sleep", &["1000"], Duration::from_millis(100));
+    assert!(matches!(late, HandOverError::Late { .. }), "{late}");
+    assert_eq!(process::descriptors(), before);
+    let mut client = client(tcp(&server));
+    assert_eq!(support::round(&mut client, b"hello").expect("an echo"), b"hello");
+    drop((client, stopper, server));
+    nothing_left(&begin);
+}
+
+/// Whoever gets into the queue of a Unix listener while its workers drain is accepted; the others are refused.
+#[test]
+fn draining_resets_nobody_at_a_unix_socket() {
+    let _one = one_at_a_time();
+    let path = std::env::temp_dir().join(format!("campanile-stopping-{}", std::process::id()));
+    for round in 0..20 {
+        let server = Server::new().listen(Address::unix(&path)).workers(2).serve(|| support::echo);
+        let server = server.expect("a folder for everybody");
+        let served = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while let Ok(mut stream) = UnixStream::connect(&path) {
+                            stream.set_read_timeout(Some(LONG)).expect("any time but zero");
+                            match support::round(&mut stream, b"hello") {
+                                Ok(_) => served.fetch_add(1, Ordering::Relaxed),
+                                // An echo that drains ends in an orderly way with who has said nothing yet.
+                                Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+                                Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
+                                Err(error) => return Err(error),
+                            };
+                        }
+                        Ok::<(), io::Error>(())
+                    })
+                })
+                .collect();
+            until("there is load", || served.load(Ordering::Relaxed) > 50);
+            server.drain();
+            for caller in callers {
+                caller.join().expect("no panic").unwrap_or_else(|error| panic!("round {round}: {error}"));
+            }
+        });
+        server.wait().expect("it ends");
+    }
 }

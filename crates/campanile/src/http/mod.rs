@@ -34,6 +34,7 @@ mod probes;
 mod request;
 mod response;
 mod router;
+mod serve;
 mod service;
 mod shared;
 mod timers;
@@ -51,7 +52,8 @@ pub use probes::{health, readiness};
 pub use request::Request;
 pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
-pub use service::{Http, serve, service};
+pub use serve::serve;
+pub use service::{Http, service};
 
 /// Answers requests.
 ///

@@ -12,9 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use campanile_core::{
-    Context, Event, Flow, ServeError, Server, ServerHandle, Service, Time, Timeout, Verdict,
-};
+use campanile_core::{Context, Event, Flow, Service, Time, Timeout, Verdict};
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{BodyError, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
 
@@ -47,54 +45,6 @@ where
     F: Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error>,
 {
     Http::new(handle)
-}
-
-/// Starts a server that answers each request by the handler that `make` makes: once on each worker, so that what it
-/// keeps needs no lock.
-///
-/// ```no_run
-/// use campanile::{Server, http};
-///
-/// fn main() -> Result<(), campanile::ServeError> {
-///     let server = Server::new().listen("127.0.0.1:8080");
-///     http::serve(server, http::Config::default(), || {
-///         http::Router::new().get("/", |_, response| response.text(200, "Hello, World!\n"))
-///     })?
-///     .wait()
-/// }
-/// ```
-///
-/// State of a worker is made there too, and shared by its handlers:
-///
-/// ```no_run
-/// use std::cell::Cell;
-/// use std::rc::Rc;
-///
-/// use campanile::{Server, http};
-///
-/// let make = || {
-///     let visits = Rc::new(Cell::new(0));
-///     http::Router::new().get("/", move |_, response| {
-///         visits.set(visits.get() + 1);
-///         response.text(200, &format!("{} of this worker\n", visits.get()))
-///     })
-/// };
-/// let server = http::serve(Server::new().listen("127.0.0.1:8080"), http::Config::default(), make)?;
-/// # Ok::<(), campanile::ServeError>(())
-/// ```
-///
-/// # Errors
-/// As [`Server::serve`].
-pub fn serve<H: Handler + 'static>(
-    server: Server,
-    config: Config,
-    make: impl Fn() -> H + Send + Sync + 'static,
-) -> Result<ServerHandle, ServeError> {
-    let config = Arc::new(config);
-    server.serve_with(
-        move |_| Rc::new(make()),
-        move |handler, _| Http::new(Rc::clone(handler)).config(Arc::clone(&config)),
-    )
 }
 
 /// A handler of requests as a service: see [`service`].
@@ -173,10 +123,7 @@ impl<H: Handler> Http<H> {
     /// Looks for a head, and has it answered. `None` when the stage changed, or another head may follow.
     fn read_head(&mut self, cx: &mut Context<'_>) -> Option<Flow> {
         if cx.input.is_empty() {
-            if cx.input.is_ended() {
-                return Some(Flow::Finish);
-            }
-            return Some(self.wait_for(1, cx));
+            return Some(if cx.input.is_ended() { Flow::Finish } else { self.wait_for(1, cx) });
         }
         // Whoever answers can write and hand over as much as a small answer takes, and one large piece.
         if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
@@ -326,9 +273,7 @@ impl<H: Handler> Http<H> {
         let discarded = rest.discard(&mut cx.input);
         if !matches!(discarded, Discarded::NotYet(_)) {
             self.stage = Stage::Idle;
-            if self.is_draining {
-                self.since = cx.now();
-            }
+            self.since = cx.now();
         }
         self.go_on_after(discarded, cx).unwrap_or(Some(Flow::Finish))
     }

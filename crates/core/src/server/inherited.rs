@@ -23,8 +23,8 @@ use crate::operation::Memory;
 use crate::ring::Ring;
 
 /// What a process says to the one that it starts in its place: its own number, the descriptor of the line between the
-/// two, and those of the sockets, each with a `+` before it if its file is the server's to remove and a `=NAME` behind
-/// it if it has a name; all separated by colons.
+/// two, and those of the sockets, each with a `+` before it if a server opened it and a `=NAME` behind it if it has a
+/// name; all separated by colons.
 pub(super) const HANDED_OVER: &str = "CAMPANILE_LISTENERS";
 
 /// The first descriptor that systemd passes: sd_listen_fds(3).
@@ -55,8 +55,8 @@ struct Socket {
     listener: OwnedFd,
     address: Address,
     name: String,
-    /// The file of a Unix socket is to be removed at the end.
-    removed: bool,
+    /// A server opened it that went before this one; so nobody has it when this one ends.
+    ours: bool,
 }
 
 /// Why something is not inherited.
@@ -102,9 +102,9 @@ impl Inherited {
         let handed = handed_over(&from_parent, std::os::unix::process::parent_id())?;
         if let Some((line, sockets)) = handed {
             let line = UnixStream::from(adopt(line).ok_or_else(|| garbled(HANDED_OVER, &from_parent))?);
-            let sockets = sockets.into_iter().map(|(number, name, removed)| {
+            let sockets = sockets.into_iter().map(|(number, name, ours)| {
                 let socket = Inherited::adopted(number, name)?;
-                Ok(Socket { removed, ..socket })
+                Ok(Socket { ours, ..socket })
             });
             return Ok(Inherited { sockets: sockets.collect::<Result<_, _>>()?, line: Some(line) });
         }
@@ -170,15 +170,15 @@ impl Inherited {
                 addresses[at] = found.address.clone();
             }
         }
-        let mut all: Vec<Listeners> = addresses.iter().map(|_| Listeners::default()).collect();
-        for Socket { listener, address, name, removed } in self.sockets {
+        let mut all: Vec<Listeners> = addresses.iter().map(|_| Listeners::opened_here()).collect();
+        for Socket { listener, address, name, ours } in self.sockets {
             let at = addresses.iter().position(|known| *known == address).unwrap_or_else(|| {
                 addresses.push(address);
-                all.push(Listeners::default());
+                all.push(Listeners::opened_here());
                 all.len() - 1
             });
             all[at].sockets.push(listener);
-            all[at].removed |= removed;
+            all[at].ours &= ours;
             all[at].name = name;
         }
         all
@@ -196,16 +196,16 @@ impl Socket {
             return Err(InheritError::NoListener { descriptor: listener.as_raw_fd() });
         }
         let address = listener::bound_address(&listener).map_err(refuse)?;
-        Ok(Socket { listener, address, name, removed: false })
+        Ok(Socket { listener, address, name, ours: false })
     }
 }
 
 /// The listeners of one address that the workers share or deal out; none if each opens its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) sockets: Vec<OwnedFd>,
-    /// The file of the Unix socket is to be removed at the end.
-    pub(super) removed: bool,
+    /// Nobody has them when this server ends; so the file of a Unix socket is to be removed then.
+    pub(super) ours: bool,
     pub(super) name: String,
 }
 
@@ -215,21 +215,29 @@ pub(super) struct Share {
     sockets: Vec<OwnedFd>,
     /// One more is to be opened, and only if that fails these are shared.
     opens: bool,
+    /// Nobody has them when this server ends.
+    pub(super) ours: bool,
 }
 
 impl Listeners {
+    fn opened_here() -> Listeners {
+        Listeners { sockets: Vec::new(), ours: true, name: String::new() }
+    }
+
     /// The share of a worker.
     pub(super) fn share(&self, worker: usize, workers: usize) -> io::Result<Share> {
-        let count = self.sockets.len();
-        let Some(last) = count.checked_sub(1) else { return Ok(Share { sockets: Vec::new(), opens: true }) };
+        let (count, ours) = (self.sockets.len(), self.ours);
+        let Some(last) = count.checked_sub(1) else {
+            return Ok(Share { sockets: Vec::new(), opens: true, ours });
+        };
         if worker <= last {
             let dealt = self.sockets.iter().skip(worker).step_by(workers);
             let sockets = dealt.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
-            return Ok(Share { sockets, opens: false });
+            return Ok(Share { sockets, opens: false, ours });
         }
         let shared = &self.sockets[worker % count];
         let opens = SockRef::from(shared).reuse_port().unwrap_or(false);
-        Ok(Share { sockets: vec![shared.try_clone()?], opens })
+        Ok(Share { sockets: vec![shared.try_clone()?], opens, ours })
     }
 }
 
@@ -274,7 +282,7 @@ fn garbled(name: &'static str, value: &str) -> InheritError {
     InheritError::Variable { name, value: value.into() }
 }
 
-/// A descriptor, its name, and whether its file is to be removed.
+/// A descriptor, its name, and whether a server opened it.
 type Handed = (i32, String, bool);
 
 /// The line and the sockets that a process before this one handed over; `None` if there was none.
@@ -301,9 +309,9 @@ fn handed_over(text: &str, parent: u32) -> Result<Option<(i32, Vec<Handed>)>, In
 /// What a process says to the one after it: the opposite of [`handed_over`].
 pub(super) fn to_hand_over(line: i32, sockets: impl Iterator<Item = Handed>) -> String {
     let mut text = format!("{}:{line}", std::process::id());
-    for (descriptor, name, removed) in sockets {
+    for (descriptor, name, ours) in sockets {
         let equals = if name.is_empty() { "" } else { "=" };
-        text += &format!(":{}{descriptor}{equals}{name}", if removed { "+" } else { "" });
+        text += &format!(":{}{descriptor}{equals}{name}", if ours { "+" } else { "" });
     }
     text
 }

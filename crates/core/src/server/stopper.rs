@@ -35,7 +35,7 @@ impl Stopper {
         self.mailboxes.iter().any(|mailbox| mailbox.is_draining())
     }
 
-    /// Whether every worker answers within that time. One that does not is stuck in a service, or has ended. It costs
+    /// Whether every worker answers within that time, or has ended. One that does not is stuck in a service. It costs
     /// each worker a wake-up: for a watchdog every few seconds, not for every request.
     #[must_use]
     pub fn answers(&self, within: Duration) -> bool {
@@ -45,9 +45,13 @@ impl Stopper {
         }
         drop(reply);
         let until = Instant::now() + within;
-        self.mailboxes
-            .iter()
-            .all(|_| answers.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok())
+        loop {
+            // Nobody is left to answer once each has, or has thrown the question away.
+            match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(error) => return error == mpsc::RecvTimeoutError::Disconnected,
+            }
+        }
     }
 
     /// Another descriptor of every listener of every worker, of each that they share only one.

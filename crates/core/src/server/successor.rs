@@ -28,6 +28,8 @@ const READY: u8 = b'R';
 pub(super) struct Estate {
     /// Sockets that have a name.
     names: Vec<(Address, String)>,
+    /// Where sockets are that live on when this server ends: the service manager's.
+    others: Vec<Address>,
     /// The files of Unix sockets that are to be removed at the end: not once somebody else listens on them.
     paths: Mutex<Vec<PathBuf>>,
     /// Those that the process before this one removes for as long as this one is not ready.
@@ -39,8 +41,11 @@ impl Estate {
     pub(super) fn inherited(addresses: &[Address], shared: &[Listeners]) -> Estate {
         let each = || addresses.iter().zip(shared);
         let named = each().filter(|(_, listeners)| !listeners.name.is_empty());
-        let removed = each().filter(|(_, listeners)| listeners.removed);
+        let there = || each().filter(|(_, listeners)| !listeners.sockets.is_empty());
+        let removed = there().filter(|(_, listeners)| listeners.ours);
+        let others = there().filter(|(_, listeners)| !listeners.ours);
         Estate {
+            others: others.map(|(address, _)| address.clone()).collect(),
             names: named.map(|(address, listeners)| (address.clone(), listeners.name.clone())).collect(),
             paths: Mutex::default(),
             inherited: Mutex::new(
@@ -64,8 +69,8 @@ impl Estate {
         std::mem::take(&mut locked(&self.paths))
     }
 
-    fn is_removed(&self, address: &Address) -> bool {
-        address.path().is_some_and(|path| locked(&self.paths).iter().any(|known| known == path))
+    fn is_ours(&self, address: &Address) -> bool {
+        !self.others.contains(address)
     }
 }
 
@@ -198,7 +203,7 @@ impl Stopper {
             let address = listener::bound_address(listener)?;
             let name = self.estate.names.iter().find(|(known, _)| *known == address);
             let name = name.map(|(_, name)| name.clone()).unwrap_or_default();
-            sockets.push((listener.as_raw_fd(), name, self.estate.is_removed(&address)));
+            sockets.push((listener.as_raw_fd(), name, self.estate.is_ours(&address)));
             set_inheritable(listener, true)?;
         }
         set_inheritable(far, true)?;

@@ -18,6 +18,7 @@ use socket2::Socket;
 
 use crate::connection::Connection;
 use crate::guard::guard;
+use crate::listener;
 use crate::operation::{Completion, Descriptor, Outcome, Submission};
 use crate::ring::Ring;
 use crate::time::Time;
@@ -36,6 +37,8 @@ pub(crate) struct Listening {
     descriptor: Descriptor,
     /// Ours to close, if it is a real one.
     owned: Option<OwnedFd>,
+    /// Nobody has it when it is closed here: who is in its queue then is reset.
+    ours: bool,
     /// The most connections that its queue holds, and so the most that a multishot accept brings at once.
     queue: u32,
     armed: Armed,
@@ -50,14 +53,14 @@ enum Armed {
 
 impl Listening {
     /// A listener of the server's address of that number, whose queue holds at most `queue` connections.
-    pub(crate) fn owned(number: usize, listener: OwnedFd, queue: u32) -> Listening {
+    pub(crate) fn owned(number: usize, listener: OwnedFd, queue: u32, ours: bool) -> Listening {
         let descriptor = Descriptor::Plain(listener.as_raw_fd());
-        Listening { owned: Some(listener), ..Listening::at(number, descriptor, queue) }
+        Listening { owned: Some(listener), ours, ..Listening::at(number, descriptor, queue) }
     }
 
     /// A listener that only the ring knows.
     pub(crate) fn at(number: usize, descriptor: Descriptor, queue: u32) -> Listening {
-        Listening { number, descriptor, owned: None, queue, armed: Armed::No, retry_at: None }
+        Listening { number, descriptor, owned: None, ours: false, queue, armed: Armed::No, retry_at: None }
     }
 
     /// The most connections that its accept can bring at once.
@@ -175,6 +178,8 @@ impl<R: Ring> Worker<R> {
                 self.welcome(index, socket);
             }
             Outcome::Cancelled | Outcome::Retry | Outcome::PeerGone(_) => {}
+            // Nobody is admitted any more.
+            Outcome::Failed(_) if self.state != State::Running => {}
             // No descriptors, no memory: the kernel will not have more of them in the next microsecond.
             Outcome::NoBuffers | Outcome::Failed(_) => {
                 self.counters.accepts_failed += 1;
@@ -224,6 +229,16 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Lets nobody begin a new connection, where that can be; says whether there is such a listener, so that those who
+    /// are half connected already may be waited for.
+    pub(super) fn admit_no_more(&self) -> bool {
+        let ours = self.listening.iter().filter(|listening| listening.ours);
+        ours.filter_map(|listening| listening.owned.as_ref()).fold(false, |any, listener| {
+            // What cannot be shut in this way is closed at once, as it was.
+            any | listener::admit_no_more(listener).is_ok()
+        })
+    }
+
     /// Stops for good. Each listener is closed once its accept is cancelled; a worker that drains goes on to serve
     /// those who wait.
     pub(super) fn stop_accepting(&mut self) {
@@ -260,7 +275,8 @@ impl<R: Ring> Worker<R> {
     /// another process goes on with the listener, that one takes them.
     fn close_listener(&mut self, index: usize) {
         let listening = &mut self.listening[index];
-        if self.state == State::Running || listening.armed != Armed::No {
+        let is_open = matches!(self.state, State::Running | State::Draining { closing_at: Some(_), .. });
+        if is_open || listening.armed != Armed::No {
             return;
         }
         let Some(listener) = listening.owned.take().map(Socket::from) else { return };

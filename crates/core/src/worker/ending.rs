@@ -14,6 +14,9 @@ use super::{State, Worker, find};
 /// How long a worker that ends waits for the kernel to let go of its memory.
 const LET_GO: Duration = Duration::from_secs(5);
 
+/// How long those who have begun to connect may take to get into the queue: longer than most round trips.
+const HANDSHAKE: Duration = Duration::from_millis(100);
+
 /// Connections that are told of one by one when they are cut; of those beyond only their number is told.
 const TOLD: usize = 16;
 
@@ -26,10 +29,14 @@ impl<R: Ring> Worker<R> {
         }
         tracing::debug!("draining {} connections", self.live);
         let until = self.desk.now + self.config.drain_time;
-        self.state = State::Draining { until, handed_over: heir.is_some() };
+        let handed_over = heir.is_some();
+        let closing_at = (!handed_over && self.admit_no_more()).then(|| self.desk.now + HANDSHAKE);
+        self.state = State::Draining { until, closing_at, handed_over };
         self.heir = heir;
         self.undrained = self.names();
-        self.stop_accepting();
+        if closing_at.is_none() {
+            self.stop_accepting();
+        }
     }
 
     /// Closes everything.
@@ -47,6 +54,12 @@ impl<R: Ring> Worker<R> {
 
     /// Whether to go on; false when everything is closed and the ring has let go of all memory.
     pub(super) fn end_if_due(&mut self) -> std::io::Result<bool> {
+        if let State::Draining { closing_at, .. } = &mut self.state
+            && closing_at.is_some_and(|at| self.desk.now >= at)
+        {
+            *closing_at = None;
+            self.stop_accepting();
+        }
         if let State::Draining { until, .. } = self.state {
             let is_done = self.live == 0 && !self.is_accepting();
             if !is_done && self.desk.now >= until {

@@ -164,7 +164,12 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
 
     let mut wrong = Vec::new();
     let mut seen_away = 0;
+    let mut glances = Random::new(mix(!seed));
     loop {
+        // As a process before this one does when it has gone.
+        if glances.chance(4) {
+            worker.mailbox().post(|letters| letters.look_again = true);
+        }
         let turned = worker.turn();
         let mut outside = outside.borrow_mut();
         if worker.live > limit {
