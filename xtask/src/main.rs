@@ -1,5 +1,7 @@
 //! What developers of this workspace run, beyond what cargo does by itself.
 
+#[cfg(test)]
+mod hazards;
 mod mutate;
 mod mutations;
 

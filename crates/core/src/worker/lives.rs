@@ -402,6 +402,7 @@ fn replay() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes long, and is about time alone")]
 fn accepts_without_descriptors_do_not_spin() {
     // Those that are told to stop before a thousand accepts failed say nothing.
     let seen = (0..40).map(|seed| live_in(seed, |world| world.accepts_to_refuse = 1_000).expect("a life"));
