@@ -19,6 +19,9 @@ impl Time {
     /// The moment the clock began.
     pub const ZERO: Time = Time(NonZeroU64::MIN);
 
+    /// Whatever is later is this.
+    const END: Time = Time(NonZeroU64::MAX);
+
     /// The moment `since_start` after the clock began.
     #[must_use]
     pub const fn from_start(since_start: Duration) -> Time {
@@ -68,9 +71,9 @@ pub(crate) struct Millis(pub(crate) u64);
 impl Millis {
     pub(crate) const NEVER: Millis = Millis(u64::MAX);
 
-    /// The moment, or a tick later, so that nothing counted from it comes early.
+    /// The moment, or a tick later, so that nothing counted from it comes early. The end of time is never.
     pub(crate) fn at(moment: Time) -> Millis {
-        Millis(moment.millis_up())
+        if moment == Time::END { Millis::NEVER } else { Millis(moment.millis_up()) }
     }
 }
 
