@@ -72,7 +72,7 @@ pub struct Config {
     pub linger_time: Duration,
     /// How long a peer may take nothing of what is sent before its connection is closed, with a reset. 60 s by default.
     pub send_stall: Duration,
-    /// Bytes per second that a peer has to take of what is sent; none for no such limit. 500 by default.
+    /// Bytes per second that a peer has to take of what is sent; none for no such limit. 1,000 by default.
     ///
     /// Whoever is sent something has [`send_stall`](Self::send_stall) for it, and every byte taken gives it back the
     /// time that this rate takes for a byte, up to no more than that again. So a peer at twice the rate is never cut,
@@ -115,7 +115,7 @@ pub struct Config {
     /// Bytes that the kernel takes of a TCP connection that was accepted, beyond what is on its way to the peer
     /// (TCP_NOTSENT_LOWAT of tcp(7)); `None` for as many as its send buffer holds, which is megabytes. So it takes
     /// bytes as the peer does, in steps of half of that at most, and a slow peer has little of the kernel's memory.
-    /// 128 KiB by default.
+    /// 64 KiB by default.
     pub socket_unsent: Option<u32>,
     /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
     pub socket_send_buffer: Option<u32>,
@@ -149,7 +149,7 @@ impl Default for Config {
             linger_limit: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(5),
             send_stall: Duration::from_secs(60),
-            send_rate: 500,
+            send_rate: 1_000,
             idle_timeout: Some(Duration::from_secs(600)),
             frame_timeout: Some(Duration::from_secs(60)),
             lifetime: None,
@@ -160,7 +160,7 @@ impl Default for Config {
             nodelay: true,
             defer_accept: None,
             socket_receive_buffer: None,
-            socket_unsent: Some(128 * 1024),
+            socket_unsent: Some(64 * 1024),
             socket_send_buffer: None,
             bundles: true,
             direct_descriptors: true,
