@@ -23,7 +23,8 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Tests that may, to do what only a test does: change its own limits, or forbid itself a system call.
-const UNSAFE_TESTS: &[&str] = &["crates/core/tests/dying.rs", "crates/core/tests/errors.rs"];
+const UNSAFE_TESTS: &[&str] =
+    &["crates/campanile/tests/allocations.rs", "crates/core/tests/dying.rs", "crates/core/tests/errors.rs"];
 
 /// The most lines a file has.
 const MAX_LINES: usize = 500;
@@ -40,10 +41,10 @@ const LONG: &[(&str, usize, &str)] = &[
     ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),
     (
         "crates/core/src/worker/lives/services.rs",
-        600,
+        620,
         "the services of simulated lives, each too small for a file",
     ),
-    ("crates/core/src/worker/lives/town.rs", 600, "one cast of peers that know each other"),
+    ("crates/core/src/worker/lives/town.rs", 640, "one cast of peers that know each other"),
     ("crates/core/tests/sockets.rs", 600, "one small test per kind of socket, sharing what sets them up"),
 ];
 

@@ -34,7 +34,7 @@ impl Answer {
 }
 
 /// The answer to one request, on a connection of its own.
-fn ask(site: &Site, method: &str, path: &str, rest: &str) -> Answer {
+pub(crate) fn ask(site: &Site, method: &str, path: &str, rest: &str) -> Answer {
     let mut stream = client(site.address());
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{rest}").expect("it reads");
     let mut bytes = Vec::new();
@@ -49,6 +49,8 @@ fn every_endpoint_answers() {
         ("GET", "/plaintext", "\r\n", 200, Some("text/plain"), "Hello, World!"),
         ("GET", "/json", "\r\n", 200, Some("application/json"), r#"{"message":"Hello, World!"}"#),
         ("GET", "/204", "\r\n", 204, None, ""),
+        ("GET", "/healthz", "\r\n", 200, Some("text/plain; charset=utf-8"), "ok\n"),
+        ("GET", "/readyz", "\r\n", 200, Some("text/plain; charset=utf-8"), "ready\n"),
         ("POST", "/echo", "Content-Length: 3\r\n\r\nabc", 200, Some("application/octet-stream"), "abc"),
         ("POST", "/echo", "Content-Length: 0\r\n\r\n", 200, Some("application/octet-stream"), ""),
         (
@@ -83,8 +85,18 @@ fn every_endpoint_answers() {
 #[test]
 fn head_is_get_without_its_body_and_other_methods_are_refused() {
     let site = Site::start(&["--workers", "1"]);
-    for path in ["/", "/plaintext", "/json", "/headers", "/chunked", "/static/", "/static/style.css", "/204"]
-    {
+    for path in [
+        "/",
+        "/plaintext",
+        "/json",
+        "/headers",
+        "/chunked",
+        "/static/",
+        "/static/style.css",
+        "/204",
+        "/healthz",
+        "/readyz",
+    ] {
         let (get, head) = (ask(&site, "GET", path, "\r\n"), ask(&site, "HEAD", path, "\r\n"));
         assert_eq!((get.status, head.body.len()), (head.status, 0), "{path}");
         for field in ["Content-Type", "Content-Length", "Transfer-Encoding"] {
@@ -107,7 +119,19 @@ fn the_first_page_tells_what_else_there_is() {
         let site = Site::start(arguments);
         let page = ask(&site, "GET", "/", "\r\n");
         let text = String::from_utf8(page.body).expect("text");
-        for path in ["/static/", "/plaintext", "/json", "/204", "/headers", "/chunked", "/echo", "/stream"] {
+        for path in [
+            "/static/",
+            "/plaintext",
+            "/json",
+            "/204",
+            "/headers",
+            "/chunked",
+            "/echo",
+            "/stream",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+        ] {
             assert!(text.contains(&format!("http://127.0.0.1:8080{path}")), "{path}: {text}");
         }
     }

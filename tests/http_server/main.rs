@@ -17,6 +17,7 @@ mod load;
 mod memory;
 mod options;
 mod scripts;
+mod seeing;
 mod site;
 mod static_files;
 mod stopping;

@@ -6,7 +6,7 @@ use crate::site::{Site, beside};
 use crate::support::{prints, tool};
 
 /// A Python that has `module`: the first one, or that of the system.
-fn python(module: &str) -> Option<Command> {
+pub(crate) fn python(module: &str) -> Option<Command> {
     tool("python3")?;
     let has = |name: &&str| {
         let done = Command::new(name).args(["-c", &format!("import {module}")]).output();
@@ -20,7 +20,7 @@ fn python(module: &str) -> Option<Command> {
 }
 
 /// Runs a script beside the tests, which is told the port and says `done`.
-fn run(command: Option<Command>, script: &str) {
+pub(crate) fn run(command: Option<Command>, script: &str) {
     let site = Site::start(&[]);
     let Some(mut command) = command else { return };
     let text = prints(command.arg(beside(script)).arg(site.address().port().to_string()));

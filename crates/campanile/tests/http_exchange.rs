@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -246,22 +245,6 @@ fn the_end_of_a_body_waits_for_room() {
             assert!(reply.body.len() > 3_000_000 && reply.body.ends_with(b"rxy"));
         }
     });
-}
-
-#[test]
-fn a_panic_ends_one_connection() {
-    let app = |request: &Request<'_>, response: Response<'_, '_>| match request.path() {
-        "/panic" => Ok(response.run(|_| panic!("on purpose"))),
-        _ => response.text(200, "fine"),
-    };
-    let (server, address) = serve(Config::default(), move || Http::new(app));
-    let (mut one, mut other) = (Client::connect(address), Client::connect(address));
-    assert_eq!(other.get("/").text(), "fine");
-    one.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(one.try_reply(false).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
-    assert_eq!(other.get("/").text(), "fine");
-    drop((one, other));
-    nothing_held(&server);
 }
 
 #[test]

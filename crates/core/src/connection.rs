@@ -394,6 +394,10 @@ impl Connection {
         (self.carry.len(), self.outgoing.len())
     }
 
+    fn scope_in<'a>(&'a mut self, env: &'a mut Env<'_>) -> Scope<'a> {
+        Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring)
+    }
+
     fn scope<'a>(
         handle: Handle,
         descriptor: Option<Descriptor>,

@@ -198,15 +198,15 @@ impl<'a> Control<'a> {
         self.scope.report_panic(panic);
     }
 
-    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not show
-    /// it.
+    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not
+    /// show it.
     pub(crate) fn note_inner_frame(&mut self, frame: InnerFrame) {
         self.scope.desk.inner_frame = Some(frame);
     }
 
     /// Counts a deadline that a protocol's peer has missed; those of the core count themselves.
     pub fn count_timeout(&mut self, timeout: Timeout) {
-        self.scope.desk.counters.count_timeout(timeout);
+        self.scope.report_timeout(timeout);
     }
 
     /// How much room a service is promised when it is called for input or for room, in bytes.
@@ -256,10 +256,18 @@ impl Scope<'_> {
     #[cold]
     pub(crate) fn report_panic(&mut self, panic: &Panic) {
         self.desk.counters.panicked += 1;
-        let peer = |scope: &mut Scope<'_>| {
-            scope.address(Side::Peer).map_or_else(|_| "somebody who is gone".into(), |peer| peer.to_string())
-        };
-        tracing::error!("a service panicked while it served {}: {panic}", peer(self));
+        tracing::error!("a service panicked while it served {}: {panic}", self.peer());
+    }
+
+    #[cold]
+    pub(crate) fn report_timeout(&mut self, timeout: Timeout) {
+        self.desk.counters.count_timeout(timeout);
+        tracing::debug!("a deadline was missed by {}: {timeout:?}", self.peer());
+    }
+
+    /// Who is at the other end, in words for the log; only asked when somebody reads that.
+    fn peer(&mut self) -> String {
+        self.address(Side::Peer).map_or_else(|_| "somebody who is gone".into(), |peer| peer.to_string())
     }
 
     pub(crate) fn address(&mut self, side: Side) -> io::Result<Address> {

@@ -162,7 +162,7 @@ counters! {
     connected: total("connections_opened"),
     /// Connections that are over.
     closed: total("connections_closed"),
-    /// Of those, the ones that were closed before their time because the server had to stop.
+    /// Connections that were closed before their time because the server had to stop.
     cut_off: total("connections_cut_off"),
     /// Connections there are now.
     connections: gauge("connections"),

@@ -124,6 +124,9 @@ pub(crate) fn admit_no_more(listener: &OwnedFd) -> io::Result<()> {
 fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) -> io::Result<()> {
     if is_tcp {
         socket.set_tcp_nodelay(config.nodelay)?;
+        if let Some(len) = config.socket_unsent {
+            socket.set_tcp_notsent_lowat(len)?;
+        }
         if let Some(delay) = config.defer_accept {
             defer_accept(socket, i32::try_from(delay.as_secs().max(1)).unwrap_or(i32::MAX))?;
         }

@@ -27,11 +27,9 @@ fn break_the_ring() {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    assert_eq!(
-        // SAFETY: the filter and its program live through the call, which copies them.
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) },
-        0
-    );
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
+    // SAFETY: the filter and its program live through the call, which copies them.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &raw const filter) }, 0);
 }
 
 #[test]

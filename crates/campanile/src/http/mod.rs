@@ -25,6 +25,7 @@ mod config;
 pub mod convert;
 mod error;
 mod exchange;
+mod first;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -33,11 +34,12 @@ mod probes;
 mod request;
 mod response;
 mod router;
+mod serve;
 mod service;
 mod shared;
 mod timers;
 
-pub use crate::files::Files;
+pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
     BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
@@ -50,7 +52,8 @@ pub use probes::{health, readiness};
 pub use request::Request;
 pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
-pub use service::{Http, serve, service};
+pub use serve::serve;
+pub use service::{Http, service};
 
 /// Answers requests.
 ///

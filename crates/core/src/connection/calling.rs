@@ -127,8 +127,7 @@ impl Connection {
 
     /// Counts and logs a panic.
     pub(super) fn report(&mut self, panic: &Panic, env: &mut Env<'_>) {
-        let scope = Connection::scope(self.handle, self.descriptor, &mut self.facts, env.desk, env.ring);
-        { scope }.report_panic(panic);
+        self.scope_in(env).report_panic(panic);
     }
 
     fn lacks_room(&self, env: &Env<'_>) -> bool {

@@ -145,7 +145,7 @@ impl Connection {
         if let Some(timeout) = reason.timeout()
             && !matches!(self.stage, Stage::Ending(_))
         {
-            env.desk.counters.count_timeout(timeout);
+            self.scope_in(env).report_timeout(timeout);
         }
         self.end_with(reason, reset, env);
     }

@@ -1,0 +1,95 @@
+//! What is seen of it from outside: metrics, whether it lives, whether it is ready, and how it dies.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::endpoints::{Answer, ask};
+use crate::scripts;
+use crate::site::{Site, program};
+use crate::support::common::{client, until};
+use crate::support::tool;
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let site = Site::start(&["--workers", "2"]);
+    for path in ["/plaintext", "/json", "/nowhere"] {
+        ask(&site, "GET", path, "\r\n");
+    }
+    let answer = ask(&site, "GET", "/metrics", "\r\n");
+    assert_eq!(answer.field("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = String::from_utf8(answer.body).expect("text");
+    let sum = |family: &str| -> f64 {
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(family).is_some_and(|rest| rest.starts_with('{')));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    assert_eq!((sum("campanile_worker_up"), sum("campanile_requests_total")), (2.0, 4.0));
+    assert_eq!((sum("campanile_answers_total"), sum("campanile_panics_total")), (3.0, 0.0));
+    assert_eq!(sum("campanile_connections_accepted_total"), 4.0);
+    site.stop();
+}
+
+/// The parser that people have.
+#[test]
+fn python_prometheus_client_reads_them() {
+    scripts::run(scripts::python("prometheus_client"), "client_prometheus.py");
+}
+
+#[test]
+fn it_is_alive_while_it_drains_and_not_ready() {
+    let mut site = Site::start(&["--workers", "1"]);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(&site, "GET", path, "\r\n").status, 200, "{path}");
+    }
+    let begun = ["/healthz", "/readyz"].map(|path| {
+        let mut stream = client(site.address());
+        write!(stream, "GET {path} HTTP/1.1\r\n").expect("it reads");
+        stream
+    });
+    until("both are begun", || {
+        let text = String::from_utf8(ask(&site, "GET", "/metrics", "\r\n").body).expect("text");
+        text.contains("campanile_connections{worker=\"0\"} 3\n")
+            && !text.contains("campanile_carried_bytes{worker=\"0\"} 0\n")
+    });
+    site.signal(Signal::TERM);
+    until("nobody listens any more", || TcpStream::connect(site.address()).is_err());
+    let answers = begun.map(|mut stream| {
+        stream.write_all(b"Host: a\r\n\r\n").expect("it reads");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an orderly end");
+        Answer::parse(&bytes).map(|answer| answer.status)
+    });
+    assert_eq!(answers, [Some(200), Some(503)]);
+    assert_eq!(site.ends().code(), Some(0), "{}", site.said());
+}
+
+/// A ring that breaks takes the whole server down, and one sentence says so.
+#[test]
+fn a_ring_that_breaks_ends_it_with_one_sentence() {
+    let Some(mut strace) = tool("strace") else { return };
+    let inject = ["-e", "trace=io_uring_enter", "-e", "inject=io_uring_enter:error=ENXIO:when=200+"];
+    let server = program(&["--listen", "127.0.0.1:0", "--workers", "2", "--log", "off"]);
+    let arguments = server.get_args().map(std::ffi::OsStr::to_owned);
+    let command =
+        strace.args(["-f", "-qq", "-o", "/dev/null"]).args(inject).arg(server.get_program()).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is installed");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let line = lines.next().expect("a line").expect("text");
+    let address: SocketAddr =
+        line.strip_prefix("listening on ").expect("its address").parse().expect("an address");
+    until("it has ended", || {
+        // Each is some turns of some worker.
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = stream.write_all(b"GET /204 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+        matches!(child.try_wait(), Ok(Some(_)))
+    });
+    let done = child.wait_with_output().expect("a child");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert_eq!(said, "error: a worker's ring broke: No such device or address (os error 6)\n");
+}
