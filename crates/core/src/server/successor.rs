@@ -145,7 +145,8 @@ impl Stopper {
     /// [`hand_over`](Self::hand_over) ends this one.
     ///
     /// Not one connection is refused or reset on the way. The command is run as it is: what it is to inherit besides
-    /// (arguments, standard streams) is the caller's to say. Meant for a thread that may wait.
+    /// (arguments, standard streams) is the caller's to say. Meant for a thread that may wait. Other processes that are
+    /// started from here in the same moment get the descriptors too, and do not know of them.
     ///
     /// # Errors
     /// When it does not get ready `within` that time: this server then goes on, and the process is not left behind.
