@@ -1,5 +1,6 @@
 //! The options of the command line, and what they set.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use clap::builder::BoolishValueParser;
 
 use crate::logs;
 
-/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the access
-/// log anew, and SIGUSR2 starts it anew without refusing a connection.
+/// What the core's own deadlines come after those of HTTP.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A whole HTTP server on io_uring. Ctrl-C lets it finish what was begun; twice ends it at once. SIGHUP opens the
+/// access log anew, and SIGUSR2 starts it anew without refusing a connection.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Options {
@@ -34,6 +38,24 @@ pub(crate) struct Options {
     /// How long a connection may be idle between two requests.
     #[arg(long, env = "HTTP_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s", value_parser = time)]
     idle_timeout: Duration,
+    /// How long a connection may be kept before the answer to its next request is the last; for ever if not said.
+    #[arg(long, env = "HTTP_KEEPALIVE_TIME", value_name = "TIME", value_parser = time)]
+    keepalive_time: Option<Duration>,
+    /// Requests on one connection, the last of which is told so; as many as come if not said.
+    #[arg(long, env = "HTTP_KEEPALIVE_REQUESTS", value_name = "N")]
+    keepalive_requests: Option<NonZeroU32>,
+    /// How long the client may send nothing of a body that is waited for.
+    #[arg(long, env = "HTTP_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = time)]
+    body_timeout: Duration,
+    /// Bytes per second that a body has to come at, or 0: 408 for who is slower.
+    #[arg(long, env = "HTTP_BODY_RATE", value_name = "SIZE", default_value = "500", value_parser = rate)]
+    body_rate: u32,
+    /// How long the client may take nothing of an answer.
+    #[arg(long, env = "HTTP_SEND_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = time)]
+    send_timeout: Duration,
+    /// Bytes per second that a client has to take of an answer, or 0: who is slower is cut.
+    #[arg(long, env = "HTTP_SEND_RATE", value_name = "SIZE", default_value = "500", value_parser = rate)]
+    send_rate: u32,
     /// The longest body that /echo answers: 16MiB, 1GB, or a number of bytes; 413 beyond.
     #[arg(long, env = "HTTP_BODY_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     body_limit: ByteSize,
@@ -43,6 +65,10 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1 << 24)
     )]
     max_connections: u32,
+    /// Connections of each worker from one address (from one /64, with IPv6): those beyond are closed at once. No limit
+    /// if not said, since it makes accepting dearer.
+    #[arg(long, env = "HTTP_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    connections_per_address: Option<NonZeroU32>,
     /// How long what was begun may take when the server is to stop; what is not finished then is cut.
     #[arg(long, env = "HTTP_DRAIN_TIME", value_name = "TIME", default_value = "10s", value_parser = time)]
     drain_time: Duration,
@@ -68,6 +94,9 @@ impl Options {
         http::Config {
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
+            body_timeout: self.body_timeout,
+            body_rate: self.body_rate,
+            requests_per_connection: self.keepalive_requests,
             drain_grace: self.drain_grace,
             access_log: self.access_log.is_some(),
             ..http::Config::default()
@@ -76,7 +105,22 @@ impl Options {
 
     /// What they set of connections as such.
     pub(crate) fn server(&self) -> Config {
-        Config { max_connections: self.max_connections, drain_time: self.drain_time, ..Config::default() }
+        let default = Config::default();
+        // HTTP answers when a head or a body is late, so it comes first.
+        let after = |own: Duration, default: Option<Duration>| default.map(|least| least.max(own + SOON));
+        Config {
+            max_connections: self.max_connections,
+            drain_time: self.drain_time,
+            connections_per_address: self.connections_per_address.map(NonZeroU32::get),
+            send_stall: self.send_timeout,
+            send_rate: self.send_rate,
+            frame_timeout: after(self.header_timeout.max(self.body_timeout), default.frame_timeout),
+            idle_timeout: after(self.idle_timeout.max(self.body_timeout), default.idle_timeout),
+            // What goes on then is bounded by the rates.
+            lifetime: self.keepalive_time,
+            lifetime_grace: Duration::MAX,
+            ..default
+        }
     }
 
     /// Where to listen, besides the sockets that are there already.
@@ -103,6 +147,12 @@ fn time(text: &str) -> Result<Duration, String> {
     let time = seconds.or_else(|| humantime::parse_duration(text).ok());
     time.filter(|time| !time.is_zero())
         .ok_or_else(|| "write 10s, 500ms, 1m, or a number of seconds, more than none".into())
+}
+
+/// Bytes per second.
+fn rate(text: &str) -> Result<u32, String> {
+    let rate = size(text)?.as_u64();
+    u32::try_from(rate).map_err(|_| "write less than 4GiB a second".into())
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

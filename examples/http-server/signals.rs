@@ -23,8 +23,8 @@ pub(crate) fn catch() -> io::Result<Signals> {
     Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2])
 }
 
-/// Does what they say. The first Ctrl-C or SIGTERM stops the server when what was begun is finished, the second at once;
-/// SIGHUP opens the access log anew; SIGUSR2 starts another process that takes over.
+/// Does what they say. The first Ctrl-C or SIGTERM stops the server when what was begun is finished, the second at
+/// once; SIGHUP opens the access log anew; SIGUSR2 starts another process that takes over.
 pub(crate) fn heed(
     mut signals: Signals,
     stopper: Stopper,

@@ -10,14 +10,21 @@ use crate::support::common::{LONG, client, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 13] = [
+const OPTIONS: [(&str, &str); 20] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
     ("--pin", "HTTP_PIN"),
     ("--header-timeout", "HTTP_HEADER_TIMEOUT"),
     ("--idle-timeout", "HTTP_IDLE_TIMEOUT"),
+    ("--keepalive-time", "HTTP_KEEPALIVE_TIME"),
+    ("--keepalive-requests", "HTTP_KEEPALIVE_REQUESTS"),
+    ("--body-timeout", "HTTP_BODY_TIMEOUT"),
+    ("--body-rate", "HTTP_BODY_RATE"),
+    ("--send-timeout", "HTTP_SEND_TIMEOUT"),
+    ("--send-rate", "HTTP_SEND_RATE"),
     ("--body-limit", "HTTP_BODY_LIMIT"),
+    ("--connections-per-address", "HTTP_CONNECTIONS_PER_ADDRESS"),
     ("--max-connections", "HTTP_MAX_CONNECTIONS"),
     ("--drain-time", "HTTP_DRAIN_TIME"),
     ("--drain-grace", "HTTP_DRAIN_GRACE"),
@@ -53,6 +60,12 @@ fn what_cannot_be_is_refused_by_the_name_of_its_option() {
         ("--workers", &["0", "-1", "many"]),
         ("--header-timeout", &["0", "-1", "soon", "10 potatoes", "nan", "inf"]),
         ("--idle-timeout", &["0s", ""]),
+        ("--keepalive-time", &["0", "long"]),
+        ("--keepalive-requests", &["0", "-1"]),
+        ("--send-timeout", &["0s"]),
+        ("--send-rate", &["-1", "4GiB", "fast"]),
+        ("--body-rate", &["-1", "slow"]),
+        ("--connections-per-address", &["0", "few"]),
         ("--body-limit", &["-1", "big", "10MiBB"]),
         ("--max-connections", &["0", "1e9"]),
         ("--log", &["=x="]),
@@ -145,6 +158,39 @@ fn timeouts_are_those_that_were_asked_for() {
     let (time, answer) = lasts(&idle, b"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
     assert!((Duration::from_millis(300)..Duration::from_secs(9)).contains(&time), "{time:?}");
+}
+
+#[test]
+fn bodies_and_requests_have_the_bounds_that_were_asked_for() {
+    let site = Site::start(&["--body-timeout", "300ms", "--keepalive-requests", "2"]);
+    until("it tells how much memory a worker takes", || {
+        let said = site.said();
+        said.contains("a worker takes at most ")
+            && said.contains("GiB")
+            && said.contains("64.0 MiB for bodies")
+    });
+    let (time, answer) = lasts(&site, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nnot all");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!((Duration::from_millis(300)..Duration::from_secs(25)).contains(&time), "{time:?}");
+    let (_, answers) = lasts(&site, &b"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5));
+    let closing = answers.matches("Connection: close").count();
+    assert_eq!((answers.matches("HTTP/1.1 204 ").count(), closing), (2, 1), "{answers}");
+}
+
+#[test]
+fn an_address_may_have_so_many_connections() {
+    let site = Site::start(&["--connections-per-address", "1", "--workers", "1"]);
+    let ask = |stream: &mut TcpStream| {
+        // One that is closed at once may refuse even the request.
+        let _ = stream.write_all(b"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).map(|()| answer)
+    };
+    let mut first = client(site.address());
+    assert_eq!(&ask(&mut first).expect("it is served"), b"HTTP/1.1 204");
+    assert!(ask(&mut client(site.address())).is_err(), "one more is closed");
+    drop(first);
+    until("there is a place again", || ask(&mut client(site.address())).is_ok());
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::site::{Site, program};
 use crate::support::common::client;
-use crate::{answer, answers, ask, clients, cpu_percent, raise_descriptors, start};
+use crate::{answer, answers, ask, clients, raise_descriptors, rests, start};
 
 #[test]
 fn a_thousand_come_at_once_each_with_a_request_in_two_halves() {
@@ -46,7 +46,7 @@ fn descriptors_run_out_and_everybody_is_served_all_the_same() {
     let mut waiting: Vec<TcpStream> = (0..count).map(|_| client(site.address())).collect();
     let first = waiting.first_mut().expect("some");
     assert_eq!(ask(first, "/plaintext").0, 200);
-    let percent = cpu_percent(&site, Duration::from_secs(1));
+    let percent = rests(&site);
     let began = Instant::now();
     // Each who is served leaves, and makes room for the next.
     for mut stream in waiting.drain(..) {
@@ -57,6 +57,5 @@ fn descriptors_run_out_and_everybody_is_served_all_the_same() {
          served within {:?}",
         began.elapsed()
     );
-    assert!(percent < 10.0, "{percent} %");
     answers(&site);
 }

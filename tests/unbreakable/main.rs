@@ -32,7 +32,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use site::{Site, program};
-use support::common::{client, process};
+use support::common::{client, process, until};
 
 /// So many clients: `few`, or `all` when everything is wanted.
 fn clients(few: usize, all: usize) -> usize {
@@ -97,6 +97,16 @@ fn cpu_percent(site: &Site, within: Duration) -> f64 {
     let before = process_time(site);
     std::thread::sleep(within);
     (process_time(site) - before).as_secs_f64() / within.as_secs_f64() * 100.0
+}
+
+/// Waits until the server hardly does anything; what it does then, in percent of one core.
+fn rests(site: &Site) -> f64 {
+    let mut percent = 0.0;
+    until("the server rests", || {
+        percent = cpu_percent(site, Duration::from_secs(1));
+        percent < 10.0
+    });
+    percent
 }
 
 fn process_time(site: &Site) -> Duration {

@@ -4,7 +4,6 @@ use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::site::Site;
 use crate::support::common::{LONG, client};
 use crate::{answer, answers, ask, clients, raise_descriptors, start};
 
@@ -36,17 +35,6 @@ fn trickle(streams: &[TcpStream], bytes: &[u8], pause: Duration) -> Vec<(Vec<u8>
     told.into_iter().map(|(told, ended)| (told, ended.expect("all have ended"))).collect()
 }
 
-/// Opens so many connections, and sends `first` on each.
-fn open(site: &Site, count: usize, first: &str) -> Vec<TcpStream> {
-    (0..count)
-        .map(|_| {
-            let mut stream = client(site.address());
-            stream.write_all(first.as_bytes()).expect("it reads");
-            stream
-        })
-        .collect()
-}
-
 fn is_408(told: &[u8]) -> bool {
     matches!(answer(&mut BufReader::new(told)), Some((408, _)))
 }
@@ -56,11 +44,16 @@ fn heads_that_trickle_in_have_a_deadline() {
     raise_descriptors();
     let count = clients(100, 500);
     let site = start(&["--workers", "1", "--header-timeout", "2s"]);
-    let mut streams = open(&site, count, "");
-    // Every other has asked before, and sends its second head so.
-    for stream in streams.iter_mut().step_by(2) {
-        assert_eq!(ask(stream, "/plaintext").0, 200);
-    }
+    // Every other has asked before, and sends its second head so. It asks at once: the first has a deadline, too.
+    let streams: Vec<_> = (0..count)
+        .map(|number| {
+            let mut stream = client(site.address());
+            if number % 2 == 0 {
+                assert_eq!(ask(&mut stream, "/plaintext").0, 200);
+            }
+            stream
+        })
+        .collect();
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nLong: {}", "x".repeat(10_000));
     let told = trickle(&streams, head.as_bytes(), Duration::from_millis(100));
     let whole = told.iter().filter(|(told, _)| is_408(told)).count();

@@ -1,29 +1,39 @@
-//! `mutate`: applies one-line mutations to a copy of the tree, each of which removes the fix for one hazard, and shows
+//! `mutate`: applies one-line mutations to copies of the tree, each of which removes the fix for one hazard, and shows
 //! that the simulated lives catch it.
 //!
-//! It fails when a mutation does not apply any more, does not compile, or survives.
+//! It fails when a mutation does not apply any more, does not compile, survives, or takes too long to be judged.
+//! As many are tried at once as there are processors: much of building one is not parallel.
 #![allow(clippy::print_stdout)]
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::mutations::{MUTATIONS, Mutation};
+use crate::mutations::{MUTATIONS, Mutation, WAKE};
 
 /// Lives that each mutation is given to be found in.
-const LIVES: &str = "10000";
+const LIVES: u32 = 10_000;
 
-/// How long the lives may take to find it: within a minute, as the hazard table promises.
-const MOST: Duration = Duration::from_secs(60);
+/// Lives that show that the copy of the tree is sound. All of them are lived by the tests.
+const SOUND: u32 = 1_000;
+
+/// What all lives take many times over. A life that hangs is ended by its test, long before.
+const MOST: Duration = Duration::from_secs(600);
+
+/// The most trees that are mutated at once, each of which has a build of its own.
+const TREES: usize = 4;
 
 /// What became of a mutation.
 enum Fate {
     Caught(Duration, String),
     Survived,
+    NotJudged,
     DoesNotApply(usize),
     DoesNotCompile(String),
 }
@@ -41,44 +51,87 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 fn mutate(words: &[String]) -> io::Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("within the workspace");
-    let tree = place_for(root);
-    fs::create_dir_all(&tree)?;
-    println!("in {}", tree.display());
-    // Two at a time would mutate each other's tree.
-    let lock = fs::File::create(tree.join("lock"))?;
+    let chosen: Vec<&Mutation> = MUTATIONS
+        .iter()
+        .filter(|mutation| words.is_empty() || words.iter().any(|word| mutation.name.contains(word.as_str())))
+        .collect();
+    let place = place_for(root);
+    fs::create_dir_all(&place)?;
+    println!("in {}", place.display());
+    // Two runs at a time would mutate each other's trees.
+    let lock = fs::File::create(place.join("lock"))?;
     lock.lock()?;
-    copy(root, &tree)?;
-    let built = cargo(&tree).arg("--no-run").output()?;
+
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let trees: Vec<PathBuf> =
+        (0..processors.min(TREES).min(chosen.len())).map(|n| place.join(n.to_string())).collect();
+    let Some(first) = trees.first() else {
+        println!("no mutation has such a name");
+        return Ok(false);
+    };
+    copy(root, first)?;
+    if !is_sound(first)? {
+        return Ok(false);
+    }
+    for tree in &trees[1..] {
+        copy(root, tree)?;
+        // What is not of this workspace need not be built again.
+        if !tree.join("target").exists() {
+            Command::new("cp").arg("-a").args([first.join("target"), tree.join("target")]).status()?;
+        }
+    }
+
+    let next = AtomicUsize::new(0);
+    let failed = thread::scope(|scope| {
+        let try_some = |tree| try_until_done(tree, &chosen, &next);
+        let threads: Vec<ScopedJoinHandle<'_, io::Result<usize>>> =
+            trees.iter().map(|tree| scope.spawn(move || try_some(tree))).collect();
+        let failed = threads.into_iter().map(|thread| thread.join().expect("no thread panics"));
+        failed.sum::<io::Result<usize>>()
+    })?;
+    println!("{} passed, {failed} failed", chosen.len() - failed);
+    Ok(failed == 0)
+}
+
+/// Without any mutation the tree compiles, and nothing is caught.
+fn is_sound(tree: &Path) -> io::Result<bool> {
+    let built = cargo(tree).arg("--no-run").output()?;
     if !built.status.success() {
         println!("the tree does not compile:\n{}", told(&built));
         return Ok(false);
     }
-    // All of them are lived, on a machine that may be busy with other things.
-    let unmutated = test(&tree, 5 * MOST)?;
-    if !unmutated.status.success() {
-        println!("the lives fail without any mutation:\n{}", told(&unmutated));
-        return Ok(false);
-    }
-    let chosen = |mutation: &&Mutation| {
-        words.is_empty() || words.iter().any(|word| mutation.name.contains(word.as_str()))
-    };
-    let mut failed = 0;
-    let mut tried = 0;
-    for mutation in MUTATIONS.iter().filter(chosen) {
-        tried += 1;
-        print!("{:<58} ", mutation.name);
-        io::stdout().flush()?;
-        let fate = try_one(&tree, mutation)?;
-        match &fate {
-            Fate::Caught(after, by) => println!("caught after {:>4.1} s: {by}", after.as_secs_f32()),
-            Fate::Survived => println!("SURVIVED ({})", mutation.hazard),
-            Fate::DoesNotApply(n) => println!("DOES NOT APPLY: found {n} times in {}", mutation.file),
-            Fate::DoesNotCompile(error) => println!("DOES NOT COMPILE:\n{error}"),
+    for tests in ["wake::", "scenes::", "lives::lives"] {
+        match test(tree, tests, SOUND)? {
+            Some(output) if output.status.success() => {}
+            Some(output) => {
+                println!("{tests} fails without any mutation:\n{}", told(&output));
+                return Ok(false);
+            }
+            None => {
+                println!("{tests} does not end, without any mutation");
+                return Ok(false);
+            }
         }
+    }
+    Ok(true)
+}
+
+/// Tries one mutation after the other in a tree; says how many were not caught.
+fn try_until_done(tree: &Path, chosen: &[&Mutation], next: &AtomicUsize) -> io::Result<usize> {
+    let mut failed = 0;
+    while let Some(mutation) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let fate = try_one(tree, mutation)?;
+        let told = match &fate {
+            Fate::Caught(after, by) => format!("caught after {:>4.1} s: {by}", after.as_secs_f32()),
+            Fate::Survived => format!("SURVIVED ({})", mutation.hazard),
+            Fate::NotJudged => format!("NOT JUDGED: the tests had not ended after {} s", MOST.as_secs()),
+            Fate::DoesNotApply(n) => format!("DOES NOT APPLY: found {n} times in {}", mutation.file),
+            Fate::DoesNotCompile(error) => format!("DOES NOT COMPILE:\n{error}"),
+        };
+        println!("{:<58} {told}", mutation.name);
         failed += usize::from(!matches!(fate, Fate::Caught(..)));
     }
-    println!("{} passed, {failed} failed", tried - failed);
-    Ok(failed == 0 && tried > 0)
+    Ok(failed)
 }
 
 fn try_one(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
@@ -89,36 +142,48 @@ fn try_one(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
         return Ok(Fate::DoesNotApply(times));
     }
     fs::write(&path, text.replacen(mutation.old, mutation.new, 1))?;
-    let fate = try_tree(tree);
+    let fate = try_tree(tree, mutation);
     fs::write(&path, text)?;
     fate
 }
 
-fn try_tree(tree: &Path) -> io::Result<Fate> {
+fn try_tree(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
     let built = cargo(tree).arg("--no-run").output()?;
     if !built.status.success() {
         return Ok(Fate::DoesNotCompile(told(&built)));
     }
     let began = Instant::now();
-    let output = test(tree, MOST)?;
-    match output.status.success() {
-        true => Ok(Fate::Survived),
-        false => Ok(Fate::Caught(began.elapsed(), what_caught(&output))),
+    // The likeliest to catch it come first, and the first that fails ends it.
+    let tests = match mutation.hazard == WAKE {
+        true => &["wake::", "lives::"][..],
+        false => &["scenes::", "lives::lives", "lives::"],
+    };
+    for tests in tests {
+        match test(tree, tests, LIVES)? {
+            Some(output) if output.status.success() => {}
+            Some(output) => return Ok(Fate::Caught(began.elapsed(), what_caught(&output))),
+            None => return Ok(Fate::NotJudged),
+        }
     }
+    Ok(Fate::Survived)
 }
 
-/// The tests that are to catch it: the lives, and what crosses threads.
+/// The tests that are to catch it: the lives, scenes of a known pace, and what crosses threads. Built to be built again
+/// quickly.
 fn cargo(tree: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--quiet", "--package", "campanile-core", "--lib"]).current_dir(tree);
-    command.env("CARGO_TARGET_DIR", tree.join("target")).env("CAMPANILE_SEEDS", LIVES);
-    command.env("RUSTFLAGS", "-Awarnings");
+    command.env("CARGO_TARGET_DIR", tree.join("target")).env("RUSTFLAGS", "-Awarnings");
+    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_TEST_DEBUG", "0");
+    command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1").env("RUST_BACKTRACE", "0");
     command
 }
 
-fn test(tree: &Path, most: Duration) -> io::Result<Output> {
+/// Runs the tests of one name; `None` if they do not end.
+fn test(tree: &Path, tests: &str, lives: u32) -> io::Result<Option<Output>> {
     let mut child = cargo(tree)
-        .args(["--", "lives::", "wake::"])
+        .args(["--", tests])
+        .env("CAMPANILE_SEEDS", lives.to_string())
         .stdout(fs::File::create(tree.join("stdout"))?)
         .stderr(fs::File::create(tree.join("stderr"))?)
         .process_group(0)
@@ -128,15 +193,19 @@ fn test(tree: &Path, most: Duration) -> io::Result<Output> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        // A life that hangs is a life that went wrong.
-        if began.elapsed() > most {
+        if began.elapsed() > MOST {
             // The test runs in a process of its own, below cargo's.
             Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
-            break child.wait()?;
+            child.wait()?;
+            return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(20));
     };
-    Ok(Output { status, stdout: fs::read(tree.join("stdout"))?, stderr: fs::read(tree.join("stderr"))? })
+    Ok(Some(Output {
+        status,
+        stdout: fs::read(tree.join("stdout"))?,
+        stderr: fs::read(tree.join("stderr"))?,
+    }))
 }
 
 fn told(output: &Output) -> String {
@@ -156,7 +225,7 @@ fn what_caught(output: &Output) -> String {
             return lines.next().unwrap_or_default().trim().chars().take(80).collect();
         }
     }
-    "it hangs".into()
+    "its process ended".into()
 }
 
 /// A directory of its own for every clone, which keeps its build.

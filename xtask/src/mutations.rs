@@ -23,9 +23,11 @@ const ENDED: &str = "a multishot that ends silently";
 const EMFILE: &str = "EMFILE on accept";
 const SHORT: &str = "a send shorter than asked";
 const NONSENSE: &str = "a completion that makes no sense";
-const WAKE: &str = "a wake between check and park";
+pub(crate) const WAKE: &str = "a wake between check and park";
 const LENT: &str = "lent bytes that are lost, or come too late";
 const STALL: &str = "a connection that is forgotten";
+const DEADLINE: &str = "a deadline that a peer can stretch, or that cuts who is in time";
+const GUESTS: &str = "one address takes all the places there are";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -370,8 +372,78 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "begin the stall time anew with every try",
         hazard: STALL,
         file: "crates/core/src/connection/sending.rs",
-        old: "        let stall_at = *self.stall_at.get_or_insert(now + limits.send_stall);",
-        new: "        let stall_at = *self.stall_at.insert(now + limits.send_stall);",
+        old: "        } else if self.over_at == FOREVER {",
+        new: "        } else {",
+    },
+    Mutation {
+        name: "give a slow reader nothing back for what it took",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/sending.rs",
+        old: "        let at = self.over_at.saturating_add(gained);",
+        new: "        let at = self.over_at.saturating_add(gained.min(1));",
+    },
+    Mutation {
+        name: "take any byte of a slow reader for enough",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/sending.rs",
+        old: "        (self.is_behind, self.over_at) = (at < full, at.min(full));",
+        new: "        (self.is_behind, self.over_at) = (at < full, full);",
+    },
+    Mutation {
+        name: "forget what a slow reader owes when bytes were given back",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/sending.rs",
+        old: "        if std::mem::take(&mut self.rests) {",
+        new: "        if std::mem::take(&mut self.rests) && false {",
+    },
+    Mutation {
+        name: "forget that bytes were sent",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/sending.rs",
+        old: "                    self.ages.touch(now);\n",
+        new: "",
+    },
+    Mutation {
+        name: "close as idle what is not waited for",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/deadlines.rs",
+        old: "        self.agenda.waits_for_input() && !lacks_memory && self.is_all_sent()",
+        new: "        !lacks_memory && self.is_all_sent()",
+    },
+    Mutation {
+        name: "let bytes that trickle in extend the time of a frame",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/deadlines.rs",
+        old: "        } else if self.ages.frame_due == Millis::NEVER {",
+        new: "        } else {",
+    },
+    Mutation {
+        name: "let a frame have the time of the one before",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/calling.rs",
+        old: "            self.ages.frame_went_on();\n",
+        new: "",
+    },
+    Mutation {
+        name: "close who is too old without a word",
+        hazard: DEADLINE,
+        file: "crates/core/src/connection/deadlines.rs",
+        old: "            self.agenda.add(Change::Drain);\n",
+        new: "",
+    },
+    Mutation {
+        name: "forget that a guest left",
+        hazard: GUESTS,
+        file: "crates/core/src/worker.rs",
+        old: "        self.guests.leave(name.slot);\n",
+        new: "",
+    },
+    Mutation {
+        name: "let everybody in",
+        hazard: GUESTS,
+        file: "crates/core/src/worker/guests.rs",
+        old: "            Some(source) if !self.guests.has_place(source, limit) => Err(TurnedAway),\n",
+        new: "            Some(source) if !self.guests.has_place(source, limit) && false => Err(TurnedAway),\n",
     },
     Mutation {
         name: "forget who waits for a send buffer",

@@ -57,7 +57,9 @@ impl<T: IntoThen> IntoThen for Result<T, Full> {
 /// Frames are handled in order, each as soon as it is whole and there is room for an answer; a peer that does not read
 /// its answers is not read from. Input that is no frame ends the connection, after
 /// [`on_error`](Framed::on_error) had its say. What is unread at the end of the stream is a last frame, if the codec
-/// says so. When the server drains, the connection finishes between two frames.
+/// says so. A frame that has begun is complete within [`Config::frame_timeout`](crate::Config), however its bytes
+/// trickle in, or the connection is closed ([`Reason::Incomplete`](crate::Reason)). When the server drains, the
+/// connection finishes between two frames.
 ///
 /// A handler whose answer does not fit now is **called again** with the same frame ([`IntoThen`]): change nothing
 /// before the last write. A single write may be of any length; several that together are longer than

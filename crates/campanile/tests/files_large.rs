@@ -101,7 +101,8 @@ fn readers_that_stop_hold_nothing_and_miss_nothing() {
     assert!(growth < 2048, "{growth} KiB for {READERS} readers that stopped");
     let among = (0..3).map(|_| reading_time()).min().expect("three of them");
     println!("another reads {LEN} bytes in {among:?}; {alone:?} before");
-    assert!(among < alone * 3 + Duration::from_millis(100), "{among:?}, and {alone:?} alone");
+    // What would be wrong is waiting for those who stopped, who go on only when this is over.
+    assert!(among < LONG / 2, "{among:?}, and {alone:?} alone");
     // Nobody works for readers that do not read.
     let workers = process::threads("campanile");
     let cpu = || workers.iter().map(|tid| process::cpu_time(*tid)).sum::<Duration>();
@@ -151,7 +152,8 @@ fn slow_readers_slow_nobody_else() {
             reads(&mut browser, 1, LEN);
             let long = began.elapsed() - short;
             println!("among {READERS} slow readers: {short:?} for a short file, {long:?} for a long one");
-            if short > Duration::from_secs(1) || long > Duration::from_secs(2) {
+            // What would be wrong is waiting for the slow ones, who are not done when the test is.
+            if short.max(long) > LONG / 2 {
                 is_over.store(true, Ordering::Relaxed);
                 panic!("{short:?} for a short file, {long:?} for a long one");
             }

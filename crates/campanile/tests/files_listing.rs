@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::common::{alone, process, role, succeeds, until};
+use support::common::{LONG, alone, process, role, succeeds, until};
 use support::web::{Answer, Browser, Site, mount, request};
 
 /// Asks for a listing until nobody else is in the way.
@@ -93,7 +93,8 @@ fn a_long_listing_is_cut_and_says_so_and_blocks_nobody() {
         is_over.store(true, Ordering::Relaxed);
         let longest = others.join().expect("answers");
         eprintln!("a listing took {alone:?}; another request meanwhile {longest:?} at most");
-        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        // What would be wrong is waiting for all the listings.
+        assert!(longest < LONG / 2, "{longest:?}");
     });
 }
 

@@ -198,8 +198,8 @@ impl<'a> Control<'a> {
         self.scope.report_panic(panic);
     }
 
-    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not show
-    /// it.
+    /// Says that the service inside of a layer waits for the rest of a frame, though the layer's own input does not
+    /// show it.
     pub(crate) fn note_inner_frame(&mut self, frame: InnerFrame) {
         self.scope.desk.inner_frame = Some(frame);
     }

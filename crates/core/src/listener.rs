@@ -97,6 +97,9 @@ fn set_options(socket: &impl AsFd, address: &Address, config: &Config) -> io::Re
 fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) -> io::Result<()> {
     if is_tcp {
         socket.set_tcp_nodelay(config.nodelay)?;
+        if let Some(len) = config.socket_unsent {
+            socket.set_tcp_notsent_lowat(len)?;
+        }
         if let Some(delay) = config.defer_accept {
             defer_accept(socket, i32::try_from(delay.as_secs().max(1)).unwrap_or(i32::MAX))?;
         }

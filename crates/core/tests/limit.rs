@@ -3,13 +3,16 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use campanile_core::{Config, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use support::{LONG, client, counted, echo, nothing_held, round, tcp, until};
+use support::{LONG, alone, client, counted, echo, nothing_held, process, role, round, tcp, until};
 
 /// Far more clients than connections, all of them there before the first is served.
 #[test]
@@ -49,6 +52,80 @@ fn far_from_the_limit_an_accept_is_armed_once() {
     nothing_held(&server);
     drop(clients(20));
     assert_eq!(counted(&server).accepts_armed, 14);
+}
+
+/// `ulimit -n 256`, and a thousand clients: as many as fit are served, the others wait in the queue, at no cost, and
+/// are served when these leave; no accept ever fails, and nobody is reset.
+#[test]
+fn a_thousand_clients_and_few_descriptors() {
+    const TEST: &str = "a_thousand_clients_and_few_descriptors";
+    const CLIENTS: usize = 1_000;
+    if let Some(role) = role() {
+        return serve_with_few_descriptors(role == "direct");
+    }
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
+    for kind in ["direct", "plain"] {
+        let mut command = alone(TEST, kind);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("this test can be run again");
+        let (mut orders, errors) =
+            (child.stdin.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+        let mut lines = BufReader::new(errors).lines();
+        let mut said = || {
+            let mut lines = lines.by_ref().map(|line| line.expect("text"));
+            lines.find_map(|line| Some(line.strip_prefix("says: ")?.to_owned())).expect("the server goes on")
+        };
+        let address = said().parse().expect("an address");
+        let mut figures = |order: &str| -> Vec<u64> {
+            writeln!(orders, "{order}").expect("the server reads");
+            said().split(' ').map(|figure| figure.parse().expect("a number")).collect()
+        };
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| client(address)).collect();
+        clients.iter_mut().for_each(|client| client.write_all(b"hello").expect("room in the socket"));
+        let mut full = 0;
+        until("it is full", || {
+            let before = std::mem::replace(&mut full, figures("look")[0]);
+            before == full && full > 100
+        });
+        assert!(full <= 256, "{full} connections");
+        let before = figures("look")[1];
+        std::thread::sleep(Duration::from_millis(500));
+        let spent = Duration::from_nanos(figures("look")[1] - before);
+        assert!(spent < Duration::from_millis(100), "{spent:?} of 500 ms while it is full");
+        // Each leaves when it was served, and makes room for another.
+        for mut client in clients {
+            let mut answer = [0; 5];
+            client.read_exact(&mut answer).expect("its turn comes");
+            assert_eq!(&answer, b"hello");
+        }
+        let last = figures("end");
+        assert_eq!(last, [CLIENTS as u64, 0], "{kind}: all were accepted, and no accept failed");
+        assert!(child.wait().expect("a child").success());
+    }
+}
+
+/// The server of that: tells its connections and the time it took, and in the end what it accepted.
+fn serve_with_few_descriptors(direct_descriptors: bool) {
+    let few = Rlimit { current: Some(256), maximum: Some(256) };
+    setrlimit(Resource::Nofile, few).expect("lower than before");
+    let config = Config { direct_descriptors, ..Config::default() };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).config(config).serve(|| echo);
+    let server = server.expect("it starts shrunk");
+    eprintln!("says: {}", tcp(&server));
+    for order in std::io::stdin().lines() {
+        let time = || process::threads("campanile-0").into_iter().map(process::cpu_time).sum::<Duration>();
+        match order.expect("text").as_str() {
+            "look" => eprintln!("says: {} {}", counted(&server).connections, time().as_nanos()),
+            _ => {
+                nothing_held(&server);
+                let counters = counted(&server);
+                eprintln!("says: {} {}", counters.accepted, counters.accepts_failed);
+                return;
+            }
+        }
+    }
 }
 
 trait Stream: Read + Write + Send {}

@@ -356,7 +356,7 @@ fn connecting_has_a_deadline() {
         let began = Instant::now();
         fails(&server, &reports, &ConnectError::TimedOut(address.into()));
         let took = began.elapsed();
-        assert!(took >= deadline * 5 && took < deadline * 5 + Duration::from_secs(10), "{took:?}");
+        assert!(took >= deadline * 5 && took < deadline * 5 + support::LONG / 2, "{took:?}");
     }
 }
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use campanile_core::{Bytes, Config, Connect, Context, Event, Flow, Input, Output, Reason, Server, on_open};
-use support::{Told, client, counted, nothing_held, process, tcp, until};
+use support::{LONG, Told, client, counted, nothing_held, process, tcp, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -135,6 +135,7 @@ fn dropping_a_server_under_load_leaves_nothing() {
     let _one = one_at_a_time();
     let stops = std::env::var("CAMPANILE_TEST_STOPS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let before = taken_before();
+    let mut slow = 0;
     let mut random = fastrand::Rng::with_seed(11);
     // The port stays the same: it can be bound again at once, every time.
     let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -159,10 +160,11 @@ fn dropping_a_server_under_load_leaves_nothing() {
             stop.store(true, Ordering::Relaxed);
             began
         });
-        let most = Duration::from_secs(4);
-        assert!(began.elapsed() < most, "stop {turn} took {:?}: the kernel did not let go", began.elapsed());
+        slow += usize::from(began.elapsed() > Duration::from_secs(4));
         nothing_left(&before);
     }
+    // A machine that is busy with other things may hold up one or another.
+    assert!(slow <= stops / 20, "{slow} of {stops} stops took long: the kernel did not let go");
     assert!(accepted > stops as u64, "there was load: {accepted} connections");
 }
 
@@ -268,7 +270,7 @@ fn draining_has_a_deadline() {
     server.drain();
     assert_eq!(server.wait().map_err(|error| error.to_string()), Ok(()));
     let took = began.elapsed();
-    assert!(took >= time && took < time + Duration::from_secs(5), "{took:?}");
+    assert!(took >= time && took < time + LONG / 2, "{took:?}");
     assert_eq!(drained.load(Ordering::Relaxed), 1);
     assert_eq!(stubborn.read(&mut [0; 8]).expect("an end, not a reset"), 0);
 }

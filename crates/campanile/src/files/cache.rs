@@ -13,7 +13,11 @@ use super::found::{Found, is_unchanged};
 /// Files, each with an open descriptor.
 const MAX_FILES: usize = 1024;
 /// Bytes of all of them, and of their paths.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_BYTES: u64 = MEMORY as u64;
+
+/// The most memory that each worker takes for small files that it keeps, in bytes; larger ones are read into the file
+/// buffers of [`Config`](crate::Config).
+pub const MEMORY: usize = 16 * 1024 * 1024;
 
 /// Shared by all connections of a worker.
 pub(super) struct Cache {

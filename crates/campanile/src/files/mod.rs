@@ -43,4 +43,5 @@ mod sending;
 mod serving;
 mod validators;
 
+pub use cache::MEMORY;
 pub use handler::Files;

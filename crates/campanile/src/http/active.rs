@@ -7,10 +7,10 @@ use super::body::Incoming;
 use super::config::Config;
 use super::error::{self, Error};
 use super::exchange::{Answer, Closure, Exchange, Next, Responder};
+use super::first::write_error;
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
 use super::response::{Begun, How, too_long};
-use super::service::write_error;
 use super::shared::Shared;
 use super::timers::Timers;
 

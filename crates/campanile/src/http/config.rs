@@ -55,9 +55,9 @@ pub struct Config {
     pub pipeline_turn: NonZeroU32,
     /// Bytes of bodies that [`Response::collect`](super::Response::collect) holds at a time, over all connections of a
     /// worker. One body at a time may go beyond it, so that there is always one that can be completed. What is complete
-    /// stays charged until its last clone is dropped or sent, but holds up nobody; where it is the answer, a client that
-    /// does not read it loses it after [`send_stall`](crate::Config::send_stall), and one that reads too slowly by
-    /// [`send_rate`](crate::Config::send_rate). 64 MiB by default.
+    /// stays charged until its last clone is dropped or sent, but holds up nobody; where it is the answer, a client
+    /// that does not read it loses it after [`send_stall`](crate::Config::send_stall), and one that reads too slowly
+    /// by [`send_rate`](crate::Config::send_rate). 64 MiB by default.
     pub body_memory: usize,
     /// How long a body waits for its share of that before it is answered 503. 10 s by default.
     pub body_wait: Duration,

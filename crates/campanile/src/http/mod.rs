@@ -25,6 +25,7 @@ mod config;
 pub mod convert;
 mod error;
 mod exchange;
+mod first;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -38,7 +39,7 @@ mod service;
 mod shared;
 mod timers;
 
-pub use crate::files::Files;
+pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
     BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };

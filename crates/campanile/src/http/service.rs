@@ -12,22 +12,20 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use campanile_core::{Context, Control, Event, Flow, Output, Service, Time, Timeout, Verdict, guard};
+use campanile_core::{Context, Event, Flow, Service, Time, Timeout, Verdict};
 use campanile_protocol::Decoded;
-use campanile_protocol::http1::{
-    BodyError, BodyLength, Exchange as Facts, RequestDecoder, RequestHead, field_slots,
-};
+use campanile_protocol::http1::{BodyError, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
 
 use super::Handler;
 use super::active::{Active, Ended};
 use super::body::{Discarded, Incoming, Rest};
 use super::config::{Config, MAX_FIELDS, standard};
 use super::error::{self, Error};
+use super::first::{First, write_error};
 use super::log::{self, Record};
-use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
-use super::shared::{Shared, Standing};
+use super::shared::Shared;
 use super::timers::Timers;
 
 /// A service that answers each request by `handle`.
@@ -341,86 +339,6 @@ impl<H: Handler> Http<H> {
 /// and closing at once could cost it the answer (RFC 9112, section 9.6).
 fn close(persists: bool) -> Flow {
     if persists { Flow::Finish } else { Flow::Close }
-}
-
-/// A request whose head is complete, and whose handler is to be called.
-struct First<'a> {
-    head: &'a RequestHead<'a, 'a>,
-    /// Bytes that came behind the head.
-    rest: usize,
-    facts: Facts,
-    config: &'a Config,
-    shared: &'a Shared,
-}
-
-impl First<'_> {
-    fn answer<'o>(&self, handler: &impl Handler, output: &mut Output<'o>, control: &mut Control<'o>) -> How {
-        // An answer that is whole now is the last if the body is more than anybody will discard, or if the client waits
-        // to be told to send it and nobody can say whether it will (RFC 9110, section 10.1.1).
-        let (head, facts, rest) = (self.head, self.facts, self.rest as u64);
-        let leaves_too_much = match head.body() {
-            BodyLength::Length(len) => len.saturating_sub(rest) > self.config.discard_limit,
-            _ => false,
-        };
-        let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
-        let leaves_too_much = leaves_too_much || is_withheld;
-        let begins_last = leaves_too_much;
-        let standing = self.shared.standing(control.wall());
-        let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
-        let mut outlet = Outlet::new(output, &mut spilled);
-        let (outlet, behind_it, body) = (&mut outlet, &mut behind, head.body());
-        let response = Response {
-            outlet,
-            behind: behind_it,
-            control,
-            facts,
-            body,
-            leaves_too_much,
-            begins_last,
-            standing,
-        };
-        // No TLS was spoken here, so nobody can vouch for it (RFC 9110, section 7.4).
-        let answered = if head.target().is_https() {
-            Err(Error::new(421, "this is not a connection for https"))
-        } else {
-            guard(|| handler.handle(&Request::new(head), response)).unwrap_or_else(|panic| {
-                control.report_panic(&panic);
-                Err(error::of_panic())
-            })
-        };
-        let answered = answered.and_then(|Answered(how)| {
-            hand_over(output, spilled, behind)?;
-            Ok(how)
-        });
-        answered.unwrap_or_else(|error| {
-            error.report();
-            output.truncate(unsent);
-            write_error(&error, facts, leaves_too_much, standing, output, control)
-        })
-    }
-}
-
-/// Writes an error as an answer.
-pub(super) fn write_error<'o>(
-    error: &Error,
-    facts: Facts,
-    leaves_too_much: bool,
-    standing: Standing,
-    output: &mut Output<'o>,
-    control: &mut Control<'o>,
-) -> How {
-    let (mut spilled, mut behind) = (Vec::new(), None);
-    let mut outlet = Outlet::new(output, &mut spilled);
-    let (outlet, behind_it, body) = (&mut outlet, &mut behind, BodyLength::Empty);
-    let begins_last = leaves_too_much;
-    let response =
-        Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, begins_last, standing };
-    let answered = response.error(error);
-    match answered {
-        Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,
-        // Status and text were checked, so this is a connection that takes nothing more.
-        _ => How::Whole { keep_alive: false, status: error.status() },
-    }
 }
 
 impl<H: Handler> Service for Http<H> {

@@ -28,6 +28,9 @@ impl Source {
     }
 }
 
+/// Bytes of a connection in the table, roughly.
+pub(super) const ENTRY_LEN: usize = size_of::<(Source, u32)>();
+
 /// The table: never more entries than connections, and nothing at all without a limit.
 #[derive(Debug, Default)]
 pub(super) struct Guests {

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::operation::Memory;
@@ -37,6 +37,9 @@ const LIVES: u64 = 20_000;
 /// More turns than any life needs: whoever takes more spins.
 const MOST_WAITS: u64 = 200_000;
 
+/// Longer than any life takes by the clock on the wall, however busy the machine: whoever takes longer hangs.
+const MOST_REAL: Duration = Duration::from_secs(if cfg!(miri) { 3_600 } else { 30 });
+
 /// What was seen in some lives.
 #[derive(Debug, Default)]
 struct Seen {
@@ -46,6 +49,16 @@ struct Seen {
     waits: u64,
     virtual_time: Duration,
     accepts_refused: u64,
+}
+
+impl Seen {
+    fn add(&mut self, more: &Seen) {
+        self.counts += &more.counts;
+        self.bytes += more.bytes;
+        self.answered += more.answered;
+        self.waits += more.waits;
+        self.virtual_time += more.virtual_time;
+    }
 }
 
 fn config_of(random: &mut Random) -> Config {
@@ -311,26 +324,32 @@ fn lives() {
     let failed = AtomicBool::new(false);
     let total = Mutex::new(Seen::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let now_lived: Vec<Mutex<(u64, Instant)>> =
+        (0..threads).map(|_| Mutex::new((first, Instant::now()))).collect();
+    let live_on = |now_lived: &Mutex<(u64, Instant)>| {
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + lives {
+                break;
+            }
+            *now_lived.lock().expect("no life panics here") = (seed, Instant::now());
+            let Some(seen) = live_or_tell(seed) else {
+                failed.store(true, Ordering::Relaxed);
+                break;
+            };
+            total.lock().expect("no life panics here").add(&seen);
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !failed.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + lives {
-                        break;
-                    }
-                    let Some(seen) = live_or_tell(seed) else {
-                        failed.store(true, Ordering::Relaxed);
-                        break;
-                    };
-                    let mut total = total.lock().expect("no life panics here");
-                    total.counts += &seen.counts;
-                    total.bytes += seen.bytes;
-                    total.answered += seen.answered;
-                    total.waits += seen.waits;
-                    total.virtual_time += seen.virtual_time;
-                }
-            });
+        let live_on = &live_on;
+        let threads: Vec<_> =
+            now_lived.iter().map(|now_lived| (now_lived, scope.spawn(move || live_on(now_lived)))).collect();
+        while threads.iter().any(|(_, thread)| !thread.is_finished()) {
+            threads
+                .iter()
+                .filter(|(_, thread)| !thread.is_finished())
+                .for_each(|(now, _)| end_if_it_hangs(now));
+            std::thread::sleep(Duration::from_millis(20));
         }
     });
     assert!(!failed.load(Ordering::Relaxed), "a life went wrong: see the line to replay it above");
@@ -338,6 +357,15 @@ fn lives() {
     let missing = report(&total, lives);
     // Few lives cannot have seen everything.
     assert!(lives < 2_000 || missing.is_empty(), "never happened: {missing:?}");
+}
+
+/// A life that hangs cannot be ended, so the process is, and says which it was.
+fn end_if_it_hangs(lived: &Mutex<(u64, Instant)>) {
+    let (seed, since) = *lived.lock().expect("no life panics here");
+    if since.elapsed() > MOST_REAL {
+        eprintln!("life {seed} went wrong:\n  it hangs\n{}", replay_line(seed));
+        std::process::exit(1);
+    }
 }
 
 /// Prints the counts; says which are zero.

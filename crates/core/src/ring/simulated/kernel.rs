@@ -17,6 +17,9 @@ use super::world::{What, World};
 /// The descriptor that kicks go to: nothing real.
 pub(super) const WATCHED: i32 = -1;
 
+/// More than any worker has to submit between two waits: whoever submits more will never wait again.
+const MOST_IN_A_TURN: u32 = 20_000;
+
 /// How often running a multishot may be armed again at once after what it wants ran out.
 const MOST_AT_ONCE: u32 = 3;
 
@@ -42,8 +45,9 @@ pub(crate) struct Kernel {
     /// Multishots that ended for want of buffers or descriptors, the wait that told so last, and how often running they
     /// were armed again at once.
     refused: Vec<(Token, u64, u32)>,
-    /// How often the worker waited.
+    /// How often the worker waited, and how much it has submitted since.
     waits: u64,
+    submitted: u32,
     /// Tokens whose last operation failed in a way that calls for another try, to count the recovery.
     awaited: Vec<(Token, Recovery)>,
 }
@@ -129,6 +133,7 @@ impl Kernel {
             in_flight: 0,
             refused: Vec::new(),
             waits: 0,
+            submitted: 0,
             awaited: Vec::new(),
         }
     }
@@ -140,6 +145,8 @@ impl Kernel {
         memory: &Memory,
         world: &mut World,
     ) {
+        self.submitted += 1;
+        assert!(self.submitted < MOST_IN_A_TURN, "it spins, and never waits: {token:?} {submission:?}");
         if token.kind() != Some(Kind::Cancel) {
             self.in_flight += 1;
         }
@@ -170,6 +177,7 @@ impl Kernel {
     /// The worker waits once more.
     pub(super) fn begin_wait(&mut self) {
         self.waits += 1;
+        self.submitted = 0;
     }
 
     pub(crate) fn waits(&self) -> u64 {

@@ -509,7 +509,8 @@ impl Running {
             world.faults.recovered(Recovery::ConnectCancelled);
             return failed(libc::ECANCELED);
         }
-        if world.strikes(Fault::Interrupted) {
+        // Once it waits nothing interrupts it, or several at a time would keep a worker busy for ever.
+        if !self.stalled && world.strikes(Fault::Interrupted) {
             return failed(libc::EINTR);
         }
         if world.strikes(Fault::ConnectFailed) {
