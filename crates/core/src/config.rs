@@ -113,9 +113,9 @@ pub struct Config {
     /// Size of the kernel's receive buffer per socket, in bytes (SO_RCVBUF); its own choice by default.
     pub socket_receive_buffer: Option<u32>,
     /// Bytes that the kernel takes of a TCP connection that was accepted, beyond what is on its way to the peer
-    /// (TCP_NOTSENT_LOWAT of tcp(7)); `None` for as many as its send buffer holds, which is megabytes. So it takes bytes
-    /// as the peer does, in steps of half of that at most, and a slow peer has little of the kernel's memory. 64 KiB
-    /// by default.
+    /// (TCP_NOTSENT_LOWAT of tcp(7)); `None` for as many as its send buffer holds, which is megabytes. So it takes
+    /// bytes as the peer does, in steps of half of that at most, and a slow peer has little of the kernel's memory.
+    /// 64 KiB by default.
     pub socket_unsent: Option<u32>,
     /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
     pub socket_send_buffer: Option<u32>,
