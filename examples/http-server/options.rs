@@ -58,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, env = "HTTP_SEND_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = time)]
     send_timeout: Duration,
     /// Bytes per second that a client has to take of an answer, or 0: who is slower is cut.
-    #[arg(long, env = "HTTP_SEND_RATE", value_name = "SIZE", default_value = "1000", value_parser = rate)]
+    #[arg(long, env = "HTTP_SEND_RATE", value_name = "SIZE", default_value = "2000", value_parser = rate)]
     send_rate: u32,
     /// The longest body that /echo answers: 16MiB, 1GB, or a number of bytes; 413 beyond.
     #[arg(long, env = "HTTP_BODY_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = size)]

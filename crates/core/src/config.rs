@@ -72,14 +72,14 @@ pub struct Config {
     pub linger_time: Duration,
     /// How long a peer may take nothing of what is sent before its connection is closed, with a reset. 60 s by default.
     pub send_stall: Duration,
-    /// Bytes per second that a peer has to take of what is sent; none for no such limit. 1,000 by default.
+    /// Bytes per second that a peer has to take of what is sent; none for no such limit. 2,000 by default.
     ///
     /// Whoever is sent something has [`send_stall`](Self::send_stall) for it, and every byte taken gives it back the
     /// time that this rate takes for a byte, up to no more than that again. So a peer at twice the rate is never cut,
     /// and one at half of it after twice that time at the latest, once the buffers of the sockets are full. Only what
     /// is unsent counts: when all was taken, the next answer begins anew. The kernel takes bytes in steps
-    /// ([`socket_unsent`](Self::socket_unsent)), and peers free the memory of their sockets in steps too: where such a
-    /// step takes a slow peer longer than `send_stall`, that is what cuts it.
+    /// ([`socket_unsent`](Self::socket_unsent)), and peers free the memory of their sockets in steps too, over loopback
+    /// of 128 KiB: where such a step takes a slow peer longer than `send_stall`, that is what cuts it.
     pub send_rate: u32,
     /// How long nothing may be received or sent before a connection is closed; `None` for as long as it likes. It
     /// counts while the service waits for its peer: one that waits for something else has its own time. 10 min by
@@ -149,7 +149,7 @@ impl Default for Config {
             linger_limit: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(5),
             send_stall: Duration::from_secs(60),
-            send_rate: 1_000,
+            send_rate: 2_000,
             idle_timeout: Some(Duration::from_secs(600)),
             frame_timeout: Some(Duration::from_secs(60)),
             lifetime: None,

@@ -315,7 +315,7 @@ fn a_reader_at_twice_the_least_rate_is_never_cut_and_one_at_half_is() {
     let rate = Config::default().send_rate as usize;
     for way in WAYS {
         // In small steps, and in one that takes nearly all of the time there is.
-        for (step, buffer) in [(SECOND / 10, 4096), (SECOND * 50, 120_000)] {
+        for (step, buffer) in [(SECOND / 10, 4096), (SECOND * 50, 240_000)] {
             let bytes = |times_rate: f64| (times_rate * rate as f64 * step.as_secs_f64()) as usize;
             let reader = |times_rate: f64| {
                 let pace = Pace::bytes(bytes(times_rate), step);
@@ -344,7 +344,7 @@ fn a_reader_at_twice_the_least_rate_is_never_cut_and_one_at_half_is() {
 fn who_takes_nothing_is_cut_after_the_stall_time() {
     for way in WAYS {
         // What the sockets took is known when the first stall time is over, and gives back a second of it, or all.
-        for (buffer, after) in [(1_000, 61), (80_000, 120)] {
+        for (buffer, after) in [(1_000, 61), (160_000, 120)] {
             let client = Client::new(Pace::bytes(1, SECOND).times(1), Pace::NEVER, Duration::MAX);
             let played = play(Config::default(), Client { buffer, ..client }, endless(way));
             let (over, reason) = played.over();
