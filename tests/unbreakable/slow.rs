@@ -4,7 +4,8 @@ use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::common::{LONG, client};
+use crate::site::{Folder, Site};
+use crate::support::common::{LONG, client, until};
 use crate::{answer, answers, ask, clients, raise_descriptors, start};
 
 /// Sends `bytes` to all clients, a byte each by turns, and goes on until the server has closed all. What each was told,
@@ -33,6 +34,16 @@ fn trickle(streams: &[TcpStream], bytes: &[u8], pause: Duration) -> Vec<(Vec<u8>
         std::thread::sleep(pause);
     }
     told.into_iter().map(|(told, ended)| (told, ended.expect("all have ended"))).collect()
+}
+
+/// Opens so many connections, and sends `first` on each.
+fn open(site: &Site, count: usize, first: &str) -> Vec<TcpStream> {
+    let one = |_| {
+        let mut stream = client(site.address());
+        stream.write_all(first.as_bytes()).expect("it reads");
+        stream
+    };
+    (0..count).map(one).collect()
 }
 
 fn is_408(told: &[u8]) -> bool {
@@ -64,5 +75,42 @@ fn heads_that_trickle_in_have_a_deadline() {
         last.expect("some")
     );
     assert_eq!(whole, count);
+    answers(&site);
+}
+
+#[test]
+fn bodies_that_trickle_in_have_a_least_rate() {
+    raise_descriptors();
+    let count = clients(100, 500);
+    let site = start(&["--workers", "1", "--body-timeout", "2s"]);
+    let streams = open(&site, count, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    let told = trickle(&streams, b"x", Duration::from_millis(100));
+    let whole = told.iter().filter(|(told, _)| is_408(told)).count();
+    let last = told.iter().map(|told| told.1).max();
+    println!(
+        "{count} bodies of 10 bytes a second: {whole} answered 408, all closed after {:?}",
+        last.expect("some")
+    );
+    assert_eq!(whole, count);
+    answers(&site);
+}
+
+#[test]
+fn readers_that_stop_are_closed_in_time() {
+    let folder = Folder::new();
+    folder.file("large.bin", 10 << 20);
+    let site = start(&["--workers", "1", "--root", &folder.path(""), "--send-timeout", "2s"]);
+    answers(&site);
+    let (count, idle) = (clients(50, 200), site.descriptors());
+    let stopped = open(&site, count, "GET /static/large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    let began = Instant::now();
+    until("all are accepted", || site.descriptors() >= idle + count);
+    // The file itself may stay open for the next who asks.
+    until("all are closed", || site.descriptors() <= idle + 1);
+    println!("{count} readers that stopped: all closed after {:?} (2 s are allowed)", began.elapsed());
+    for stream in stopped {
+        let told = BufReader::new(&stream).bytes().map_while(Result::ok).count();
+        assert!(told < 10 << 20, "it had all there was");
+    }
     answers(&site);
 }

@@ -298,7 +298,8 @@ impl Server {
                 }
             }
         }
-        handle.monitor.begin(handle.running.iter().map(|running| Arc::clone(&running.mailbox)).collect());
+        let mailboxes = handle.running.iter().map(|running| Arc::clone(&running.mailbox)).collect();
+        handle.monitor.begin(mailboxes, handle.capabilities.ring);
         for notice in &handle.notices {
             tracing::warn!("{notice}");
         }

@@ -95,7 +95,9 @@ fn write(monitor: &Monitor, answers: &[Option<Counters>]) -> prometheus::Result<
     }
     let version = env!("CARGO_PKG_VERSION");
     let build = gauge(&registry, "build_info", "What runs: always 1.", &["version", "ring"])?;
-    build.with_label_values(&[version, monitor.ring().unwrap_or("none")]).set(1);
+    build
+        .with_label_values(&[version, &monitor.ring().map_or_else(|| "none".into(), |ring| ring.to_string())])
+        .set(1);
     let since = monitor.started_at().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
     let start = Opts::new("start_time_seconds", "When the server was started, in seconds since 1970.");
     let start = GaugeVec::new(start, &[])?;

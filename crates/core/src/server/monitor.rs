@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::counters::Counters;
 use crate::wake::{Mailbox, Waker};
 
-use super::ServerHandle;
+use super::{RingKind, ServerHandle};
 
 /// How long [`ServerHandle::counters`] waits for workers that are stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +27,7 @@ pub struct Monitor {
 
 struct Started {
     mailboxes: Vec<Arc<Mailbox>>,
+    ring: RingKind,
     at: SystemTime,
 }
 
@@ -105,14 +106,14 @@ impl Monitor {
 
     /// What the workers run on; `None` before the server is started.
     #[must_use]
-    pub fn ring(&self) -> Option<&'static str> {
-        self.started.get().map(|_| "io_uring")
+    pub fn ring(&self) -> Option<RingKind> {
+        self.started.get().map(|started| started.ring)
     }
 
     /// The server runs: these are its workers.
-    pub(super) fn begin(&self, mailboxes: Vec<Arc<Mailbox>>) {
+    pub(super) fn begin(&self, mailboxes: Vec<Arc<Mailbox>>, ring: RingKind) {
         // Each server is started once, with a monitor of its own.
-        let _ = self.started.set(Started { mailboxes, at: SystemTime::now() });
+        let _ = self.started.set(Started { mailboxes, ring, at: SystemTime::now() });
     }
 
     /// A worker has died, and the others are not to go on without it.

@@ -60,7 +60,7 @@ fn whoever_waits_hears_of_any_worker_that_ends() {
 fn a_worker_that_dies_takes_the_others_with_it_though_nobody_waits() {
     let mailbox = Arc::new(Mailbox::new(Box::new(Nobody)));
     let all = Monitor::default();
-    all.begin(vec![Arc::clone(&mailbox)]);
+    all.begin(vec![Arc::clone(&mailbox)], RingKind::Uring);
     let (tell, ended) = mpsc::channel();
     let end = |is_well| drop(End { id: WorkerId(1), is_well, tell: tell.clone(), all: all.clone() });
     end(true);
