@@ -394,6 +394,14 @@ impl Completion {
 }
 
 impl Outcome {
+    /// Of a system call that was made in place of an operation.
+    pub(crate) fn of_call(done: std::io::Result<u32>) -> Outcome {
+        match done {
+            Ok(n) => Outcome::Count(n),
+            Err(error) => Outcome::from_result(-error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
     pub(crate) fn from_result(result: i32) -> Outcome {
         if result >= 0 {
             return Outcome::Count(result as u32);

@@ -326,7 +326,7 @@ fn fit(
 ) -> (Config, Vec<String>) {
     let mut notices = Vec::new();
     config.bundles &= capabilities.bundle;
-    config.direct_descriptors &= capabilities.direct && capabilities.install;
+    config.direct_descriptors &= capabilities.keeps_direct();
     config.direct_descriptors &= table_len(config.max_connections) <= LONGEST_TABLE;
     let allowed = raise_descriptors();
     // A table of direct descriptors is checked against the limit, each by itself; plain descriptors all count.

@@ -37,6 +37,8 @@ use super::{Abilities, Ring, Side};
 pub(crate) struct KernelRing {
     queue: Queue,
     abilities: Abilities,
+    /// Options are set by operations (Linux 6.7), not by plain calls.
+    sets_options: bool,
     flavour: Flavour,
     backlog: Backlog<squeue::Entry>,
     /// Completions that came while the ring waited for one of its own.
@@ -121,9 +123,12 @@ impl KernelRing {
         let ring = Box::into_raw(Box::new(ring));
         // SAFETY: just leaked, so valid until `drop` takes it back; only ever borrowed shared.
         let submitter = unsafe { &*ring }.submitter();
+        let Abilities { set_option, direct, .. } = shape.abilities;
         let mut this = KernelRing {
             queue: Queue { submitter: ManuallyDrop::new(submitter), ring },
-            abilities: shape.abilities,
+            // Plain descriptors can be told by a plain call.
+            abilities: Abilities { set_option: set_option || !direct, ..shape.abilities },
+            sets_options: set_option,
             flavour,
             backlog: Backlog::default(),
             early: Vec::new(),
@@ -283,6 +288,17 @@ impl Ring for KernelRing {
     }
 
     fn submit(&mut self, token: Token, submission: Submission, memory: &Memory) {
+        if let Submission::SetOption { .. } = submission
+            && !self.sets_options
+            && let Some(done) = plain::at_once(submission, memory)
+        {
+            return self.early.push(Completion {
+                token,
+                outcome: Outcome::of_call(done),
+                more: false,
+                buffer: None,
+            });
+        }
         let entry = submission.prepare(token, memory);
         if token.kind() != Some(Kind::Cancel) {
             self.in_flight += 1;

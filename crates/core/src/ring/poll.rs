@@ -197,7 +197,7 @@ impl PollRing {
     /// The final completion of an operation.
     fn end(&mut self, token: Token, result: io::Result<u32>) {
         self.waiting.remove(&token);
-        self.tell(token, outcome_of(result), false, None);
+        self.tell(token, Outcome::of_call(result), false, None);
     }
 
     fn tell(&mut self, token: Token, outcome: Outcome, more: bool, buffer: Option<u16>) {
@@ -386,11 +386,4 @@ impl Ring for PollRing {
 
 fn libc_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
-}
-
-fn outcome_of(result: io::Result<u32>) -> Outcome {
-    match result {
-        Ok(n) => Outcome::Count(n),
-        Err(error) => Outcome::from_result(-error.raw_os_error().unwrap_or(libc::EIO)),
-    }
 }

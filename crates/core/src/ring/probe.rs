@@ -130,9 +130,14 @@ impl Capabilities {
         }
     }
 
+    /// Whether sockets can live in the ring's own table: then whatever is asked of them, or set, goes by operations.
+    pub(crate) fn keeps_direct(&self) -> bool {
+        self.direct && self.install && self.set_option
+    }
+
     /// What of it is to be used with this configuration.
     pub(crate) fn abilities(&self, config: &Config) -> Abilities {
-        let direct = self.direct && self.install && config.direct_descriptors;
+        let direct = self.keeps_direct() && config.direct_descriptors;
         Abilities {
             direct,
             bundle: self.bundle && config.bundles,
@@ -157,7 +162,7 @@ impl fmt::Display for Capabilities {
             ("receive budget", "6.16", self.budget, "receives are cancelled to pause"),
             ("direct descriptors", "5.19", self.direct, "plain descriptors"),
             ("direct descriptors to plain ones", "6.8", self.install, "plain descriptors"),
-            ("socket options by operation", "6.7", self.set_option, "setsockopt(2)"),
+            ("socket options by operation", "6.7", self.set_option, "plain descriptors, setsockopt(2)"),
             ("bind and listen by operation", "6.11", self.bind_listen, "bind(2), listen(2)"),
         ] {
             let state = if has { "yes" } else { "no" };
