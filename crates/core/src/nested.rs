@@ -185,7 +185,13 @@ impl<L: Layer> Nested<L> {
         let Nested { layer, inner, reading, .. } = self;
         let before = cx.progress();
         *reading = Flow::Wait;
-        if inner.input_ended {
+        if let Some(Flow::Close) = inner.last
+            && !cx.input.is_empty()
+        {
+            // The peer may still be sending.
+            inner.last = Some(Flow::Finish);
+        }
+        if inner.input_ended || inner.has_finished() {
             cx.input.consume_all();
         }
         while inner.takes_input(cx) {
@@ -253,6 +259,8 @@ impl<L: Layer> Nested<L> {
                     Flow::More(n)
                 }
             }
+            // The peer may not read before it has sent all.
+            _ if needs_room && inner.has_finished() => Flow::MoreOrRoom(1),
             _ if needs_room => Flow::Room,
             _ => Flow::Wait,
         }
@@ -357,7 +365,12 @@ impl Inner {
     }
 
     fn writes_no_more(&self) -> bool {
-        self.is_open && (self.output.is_ended() || matches!(self.last, Some(Flow::Finish | Flow::Close)))
+        self.is_open && (self.output.is_ended() || self.has_finished())
+    }
+
+    /// It neither reads nor writes any more, though what it wrote may still be here.
+    fn has_finished(&self) -> bool {
+        matches!(self.last, Some(Flow::Finish | Flow::Close))
     }
 
     fn next_event(&mut self, unread: usize, cx: &Context<'_>) -> Option<Event> {
