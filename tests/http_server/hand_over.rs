@@ -10,7 +10,10 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, set_child_subreaper, test_kill_process, waitpid,
+};
 
 use crate::callers::{Call, Calls};
 use crate::site::{Folder, Site, program};
@@ -183,6 +186,33 @@ fn a_successor_that_does_not_start_is_told_and_the_server_goes_on() {
         drop(kept);
         site.stop();
     }
+}
+
+/// Whoever is asked to stop while it starts another leaves none behind.
+#[test]
+fn a_stop_during_a_hand_over_stops_both() {
+    let folder = Folder::new();
+    let (script, number) = (folder.path("successor"), folder.path("number"));
+    let server = examples().join("http-server");
+    let text = format!(
+        "#!/bin/sh\necho $$ >'{number}.new'\nmv '{number}.new' '{number}'\nsleep 1\nexec '{}' \"$@\"\n",
+        server.display()
+    );
+    fs::write(&script, text).expect("there is room");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    // Nobody else is on this address, so that its port is nobody's afterwards.
+    let mut site = Site::listen(&["127.0.0.77:0"], &["--successor", &script]);
+    let address = site.address();
+    site.signal(Signal::USR2);
+    until("the other is started", || fs::exists(&number).expect("the folder is there"));
+    site.signal(Signal::TERM);
+    assert_eq!(site.ends().code(), Some(0), "{}", site.said());
+    let pid = fs::read_to_string(&number).expect("it is there").trim().parse().expect("a number");
+    let pid = Pid::from_raw(pid).expect("a process");
+    assert_eq!(test_kill_process(pid), Err(Errno::SRCH), "it is left behind: {}", site.said());
+    assert!(!site.said().contains("takes over"), "{}", site.said());
+    // Its `sleep` has the sockets until it is over.
+    until("the port is free", || TcpListener::bind(address).is_ok());
 }
 
 /// A server that is started as systemd starts the service of a socket unit.
