@@ -261,6 +261,23 @@ fn what_is_no_socket_is_refused_by_its_number() {
     assert_eq!(done.status.code(), Some(1));
 }
 
+/// Who waits in their queues would wait for ever.
+#[test]
+fn sockets_of_a_process_that_has_ended_are_not_left_unserved() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // No process has so high a number.
+    let script = "CAMPANILE_LISTENERS=4123456789:3:+4 exec \"$@\" 3<&0 4<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(examples().join("http-server")).stdin(OwnedFd::from(listener));
+    let done = command.output().expect("there is a shell");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        said.starts_with("error: the listening sockets here are for a child of process 4123456789"),
+        "{said}"
+    );
+    assert_eq!((said.lines().count(), done.status.code()), (1, Some(1)), "{said}");
+}
+
 #[test]
 fn the_service_manager_is_told_what_it_is_to_know() {
     let folder = Folder::new();
