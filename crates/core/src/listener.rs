@@ -140,8 +140,9 @@ fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) ->
     Ok(())
 }
 
-/// Makes a listener that was there before as one that is opened here: its accept waits, and is the ring's. (With
-/// O_NONBLOCK it would fail at once while nobody is there.) Listening again is how its backlog is changed.
+/// Makes a listener that was there before as one that is opened here. Listening again is how its backlog is changed.
+/// O_NONBLOCK is left as it is, for it is also the other process's, whose accepts would wait for ever without it if it
+/// waits by epoll; io_uring clears it once an accept fails by it.
 pub(crate) fn prepare_inherited(
     listener: &OwnedFd,
     address: &Address,
@@ -149,7 +150,6 @@ pub(crate) fn prepare_inherited(
 ) -> Result<(), ServeError> {
     let socket = SockRef::from(listener);
     let prepare = || {
-        socket.set_nonblocking(false)?;
         socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
         set_inherited_options(&socket, address.tcp().is_some(), config)
     };
