@@ -363,6 +363,34 @@ fn a_successor_that_fails_costs_nothing() {
     nothing_left(&begin);
 }
 
+/// It is asked to end when the server drains, and made to when the server stops.
+#[test]
+fn a_successor_is_stopped_with_the_server_that_starts_it() {
+    let _one = one_at_a_time();
+    let path = std::env::temp_dir().join(format!("campanile-successor-{}", std::process::id()));
+    for (trap, stop) in [("echo told >\"$0\"; exit", false), ("", true)] {
+        let server = Server::new().listen("127.0.0.1:0").workers(1).serve(|| support::echo);
+        let server = server.expect("a free port of loopback");
+        let mut command = Command::new("sh");
+        let script = format!("trap '{trap}' TERM; echo begun >\"$0\"; while :; do sleep 0.1; done");
+        command.args(["-c", &script]).arg(&path);
+        let stopper = server.stopper();
+        let started = thread::spawn(move || stopper.start_successor(command, 10 * LONG).map(drop));
+        until("it has begun", || std::fs::read(&path).is_ok_and(|text| text == b"begun\n"));
+        if stop {
+            server.stop()
+        } else {
+            server.drain()
+        }
+        let error = started.join().expect("no panic").expect_err("it is none");
+        assert!(matches!(error, HandOverError::Stopped { .. }), "{error}");
+        let last = if stop { "begun\n" } else { "told\n" };
+        assert_eq!(std::fs::read_to_string(&path).expect("it wrote it"), last);
+        std::fs::remove_file(&path).expect("it is ours");
+        server.wait().expect("it ends");
+    }
+}
+
 /// Whoever gets into the queue of a Unix listener while its workers drain is accepted; the others are refused.
 #[test]
 fn draining_resets_nobody_at_a_unix_socket() {
