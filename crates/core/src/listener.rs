@@ -16,6 +16,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -138,6 +139,13 @@ fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) ->
         socket.set_send_buffer_size(len as usize)?;
     }
     Ok(())
+}
+
+/// Has accept(2) give up at once when nobody is in the queue, whatever becomes of O_NONBLOCK: that flag belongs to all
+/// who have the listener, and another process may set it or clear it at any moment. (SO_RCVTIMEO of socket(7), which
+/// io_uring takes no notice of.)
+pub(crate) fn wait_for_no_one(listener: &SockRef<'_>) -> io::Result<()> {
+    listener.set_read_timeout(Some(Duration::from_micros(1)))
 }
 
 /// Makes a listener that was there before as one that is opened here: its accept waits, and is the ring's. (With
