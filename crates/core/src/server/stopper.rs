@@ -27,7 +27,7 @@ impl Stopper {
     /// As [`ServerHandle::drain`](crate::ServerHandle::drain).
     pub fn drain(&self) {
         self.mailboxes.iter().for_each(|mailbox| {
-            mailbox.end(|letters| (letters.drain, letters.shared) = (true, self.estate.is_shared()))
+            mailbox.end(|letters| (letters.drain, letters.shared) = (true, self.estate.is_shared()));
         });
     }
 

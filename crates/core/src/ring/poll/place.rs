@@ -63,8 +63,8 @@ pub(super) struct Place {
     /// There is more than bytes to come: an end, an error, something urgent. Then a call that brings less than it could
     /// does not say that nothing is left.
     more_than_bytes: bool,
-    /// Of what the socket has, one call brings a part only, though there is room for more: with Unix sockets, up to where
-    /// something else than bytes was sent along (unix(7)).
+    /// Of what the socket has, one call brings a part only, though there is room for more: with Unix sockets, up to
+    /// where something else than bytes was sent along (unix(7)).
     pub(super) in_parts: bool,
     /// Of `TROUBLE`, what was seen.
     pub(super) trouble: EventFlags,
