@@ -65,7 +65,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let make = move || routes::router(files.clone(), body_limit, monitor.clone());
     let mut server = http::serve(server, config, make)?;
     let reopener = access_log.as_ref().map(|log| log.reopener.clone());
-    signals::heed(signals, server.stopper(), reopener, options.successor)?;
+    let attempt = signals::heed(signals, server.stopper(), reopener, options.successor)?;
     tracing::info!("{memory}");
     tracing::debug!("what this kernel can do:\n{}", server.capabilities());
     let mut out = std::io::stdout().lock();
@@ -77,5 +77,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     drop(out);
     server.ready();
     manager::ready(server.stopper())?;
-    Ok(server.wait()?)
+    let ended = server.wait();
+    attempt.settle();
+    Ok(ended?)
 }

@@ -1,12 +1,18 @@
-//! The service manager: what systemd is told (sd_notify(3)). Without one nobody listens, and nothing is done.
+//! The service manager: what systemd is told (sd_notify(3)). Without one nobody listens, and nothing is done. Once
+//! another process is the main one, this one says nothing more: it would be taken for the other's word
+//! (`NotifyAccess=all`).
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use campanile::Stopper;
 use sd_notify::NotifyState::{MainPid, Ready, Reloading, Stopping, Watchdog};
 use sd_notify::{NotifyState, notify};
+
+/// Another process is the main one. Locked while something is said, so that nothing is said after the last word.
+static IS_OVER: Mutex<bool> = Mutex::new(false);
 
 /// The server is ready; and from now on, if there is a watchdog, that all its workers answer (`WatchdogSec=`).
 pub(crate) fn ready(stopper: Stopper) -> io::Result<()> {
@@ -35,12 +41,14 @@ pub(crate) fn reloading(reload: impl FnOnce()) {
 /// Another process is the one to look after: said by this one, for the manager does not listen to the other yet
 /// (`NotifyAccess=main`).
 pub(crate) fn main_process_is(id: u32) {
-    tell(&[Ready, MainPid(id)]);
+    let mut is_over = is_over();
+    tell_now(&[Ready, MainPid(id)]);
+    *is_over = true;
 }
 
-/// Says that all is well twice in each period, for as long as every worker answers.
+/// Says that all is well twice in each period, for as long as every worker answers and this is the main process.
 fn watch(stopper: &Stopper, period: Duration) {
-    loop {
+    while !*is_over() {
         if stopper.answers(period / 4) {
             tell(&[Watchdog]);
         } else {
@@ -50,7 +58,18 @@ fn watch(stopper: &Stopper, period: Duration) {
     }
 }
 
+fn is_over() -> MutexGuard<'static, bool> {
+    IS_OVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn tell(what: &[NotifyState<'_>]) {
+    let is_over = is_over();
+    if !*is_over {
+        tell_now(what);
+    }
+}
+
+fn tell_now(what: &[NotifyState<'_>]) {
     if let Err(error) = notify(what) {
         tracing::warn!("the service manager cannot be told: {error}");
     }

@@ -10,10 +10,14 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, set_child_subreaper, test_kill_process, waitpid,
+};
 
 use crate::callers::{Call, Calls};
 use crate::site::{Folder, Site, program};
+use crate::stopping::begin;
 use crate::support::common::{LONG, client, until};
 use crate::support::examples;
 
@@ -31,10 +35,7 @@ impl Line {
         set_child_subreaper(Some(Pid::INIT)).expect("any process may");
         let folder = Folder::new();
         let script = folder.path("successor");
-        let (workers, server) = (folder.path("workers"), examples().join("http-server"));
-        let text = format!("#!/bin/sh\nHTTP_WORKERS=$(cat '{workers}') exec '{}' \"$@\"\n", server.display());
-        fs::write(&script, text).expect("there is room");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        execs(&script, &format!("export HTTP_WORKERS=$(cat '{}')", folder.path("workers")));
         let mut command = program(&["--successor", &script]);
         command.args(arguments).env("HTTP_WORKERS", "1");
         Line { site: Site::run(command, at), folder, last: None }
@@ -93,6 +94,14 @@ impl Drop for Line {
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
+}
+
+/// Makes a script that does something and goes on as the server.
+fn execs(script: &str, first: &str) {
+    let server = examples().join("http-server");
+    let text = format!("#!/bin/sh\n{first}\nexec '{}' \"$@\"\n", server.display());
+    fs::write(script, text).expect("there is room");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }
 
 /// Restarts under so many callers; every answer is checked, and nobody is refused, reset or left waiting.
@@ -185,6 +194,27 @@ fn a_successor_that_does_not_start_is_told_and_the_server_goes_on() {
     }
 }
 
+/// Whoever is asked to stop while it starts another leaves none behind.
+#[test]
+fn a_stop_during_a_hand_over_stops_both() {
+    let folder = Folder::new();
+    let (script, number) = (folder.path("successor"), folder.path("number"));
+    execs(&script, &format!("echo $$ >'{number}.new'\nmv '{number}.new' '{number}'\nsleep 1"));
+    // Nobody else is on this address, so that its port is nobody's afterwards.
+    let mut site = Site::listen(&["127.0.0.77:0"], &["--successor", &script]);
+    let address = site.address();
+    site.signal(Signal::USR2);
+    until("the other is started", || fs::exists(&number).expect("the folder is there"));
+    site.signal(Signal::TERM);
+    assert_eq!(site.ends().code(), Some(0), "{}", site.said());
+    let pid = fs::read_to_string(&number).expect("it is there").trim().parse().expect("a number");
+    let pid = Pid::from_raw(pid).expect("a process");
+    assert_eq!(test_kill_process(pid), Err(Errno::SRCH), "it is left behind: {}", site.said());
+    assert!(!site.said().contains("takes over"), "{}", site.said());
+    // Its `sleep` has the sockets until it is over.
+    until("the port is free", || TcpListener::bind(address).is_ok());
+}
+
 /// A server that is started as systemd starts the service of a socket unit.
 fn activated(listener: TcpListener, arguments: &[&str]) -> Site {
     let server = examples().join("http-server");
@@ -231,6 +261,23 @@ fn what_is_no_socket_is_refused_by_its_number() {
     assert_eq!(done.status.code(), Some(1));
 }
 
+/// Who waits in their queues would wait for ever.
+#[test]
+fn sockets_of_a_process_that_has_ended_are_not_left_unserved() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // No process has so high a number.
+    let script = "CAMPANILE_LISTENERS=4123456789:3:+4 exec \"$@\" 3<&0 4<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(examples().join("http-server")).stdin(OwnedFd::from(listener));
+    let done = command.output().expect("there is a shell");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        said.starts_with("error: the listening sockets here are for a child of process 4123456789"),
+        "{said}"
+    );
+    assert_eq!((said.lines().count(), done.status.code()), (1, Some(1)), "{said}");
+}
+
 #[test]
 fn the_service_manager_is_told_what_it_is_to_know() {
     let folder = Folder::new();
@@ -256,25 +303,41 @@ fn the_service_manager_is_told_what_it_is_to_know() {
     site.stop();
 }
 
+/// That is the last word of the process before, whatever happens to it until it ends.
 #[test]
 fn the_service_manager_is_told_which_process_goes_on() {
-    let folder = Folder::new();
-    let manager = UnixDatagram::bind(folder.path("notify")).expect("a folder of ours");
-    manager.set_read_timeout(Some(LONG)).expect("any time but zero");
-    let server = examples().join("http-server");
-    let mut command = program(&["--successor", server.to_str().expect("a path of ordinary characters")]);
-    command.env("NOTIFY_SOCKET", folder.path("notify"));
-    let mut line = Line { site: Site::run(command, &["127.0.0.1:0"]), folder: Folder::new(), last: None };
     set_child_subreaper(Some(Pid::INIT)).expect("any process may");
-    line.restart(1);
-    let mut told = None;
-    while told.is_none() {
-        let mut bytes = [0; 4096];
-        let n = manager.recv(&mut bytes).expect("it is told");
-        let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
-        told = text.lines().find_map(|line| line.strip_prefix("MAINPID=")?.parse().ok());
-    }
-    assert_eq!(told.and_then(Pid::from_raw), line.last);
+    let folder = Folder::new();
+    let (path, script) = (folder.path("notify"), folder.path("successor"));
+    let manager = UnixDatagram::bind(&path).expect("a folder of ours");
+    manager.set_read_timeout(Some(LONG)).expect("any time but zero");
+    let told = thread::spawn(move || {
+        let mut all = Vec::new();
+        while all.last().is_none_or(|last| last != "over") {
+            let mut bytes = [0; 4096];
+            let n = manager.recv(&mut bytes).expect("it is told soon");
+            all.push(String::from_utf8_lossy(&bytes[..n]).into_owned());
+        }
+        all
+    });
+    // The one that follows says nothing.
+    execs(&script, "unset NOTIFY_SOCKET");
+    let mut command = program(&["--successor", &script]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    let mut line = Line { site: Site::run(command, &["127.0.0.1:0"]), folder, last: None };
+    let mut begun = begin(&line.site, "1.1", "3\r\nabc\r\n");
+    line.signal(Signal::USR2);
+    until("the next takes over", || line.said("takes over") > 0);
+    [Signal::HUP, Signal::TERM].into_iter().for_each(|signal| line.signal(signal));
+    until("the first heeds them", || line.said("stopping when") > 0);
+    begun.write_all(b"def").expect("it still reads");
+    line.next(0);
+    let over = UnixDatagram::unbound().expect("a descriptor is left");
+    over.send_to(b"over", &path).expect("somebody listens");
+    let told = told.join().expect("no panic");
+    let [.., last, _] = &told[..] else { panic!("{told:?}") };
+    let id = last.lines().find_map(|line| line.strip_prefix("MAINPID=")?.parse().ok());
+    assert_eq!(id.and_then(Pid::from_raw), line.last, "{told:?}");
     line.signal(Signal::TERM);
     line.ends();
 }

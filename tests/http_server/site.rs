@@ -32,6 +32,22 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// Whether this command, a server, gets a ring of io_uring; a line says so if not.
+pub(crate) fn gets_io_uring(mut command: Command) -> bool {
+    command
+        .args(["--ring", "uring", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the example is built");
+    let first = BufReader::new(child.stdout.take().expect("it is piped")).lines().next();
+    let _ = child.kill();
+    let done = child.wait_with_output().expect("a child");
+    if first.is_none() {
+        eprintln!("skipped: io_uring is refused here: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    first.is_some()
+}
+
 impl Site {
     /// Starts on a free port.
     pub(crate) fn start(arguments: &[&str]) -> Site {

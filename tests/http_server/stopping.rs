@@ -15,7 +15,7 @@ use crate::site::{Folder, Site};
 use crate::support::common::{LONG, client, until};
 
 /// A request whose body is begun, and known to have arrived: its answer ends with `seen`.
-fn begin(site: &Site, version: &str, seen: &str) -> TcpStream {
+pub(crate) fn begin(site: &Site, version: &str, seen: &str) -> TcpStream {
     let mut stream = client(site.address());
     let head = format!("POST /stream HTTP/{version}\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
     stream.write_all(head.as_bytes()).expect("it reads");

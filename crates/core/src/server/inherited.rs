@@ -80,6 +80,15 @@ pub enum InheritError {
         /// Its number.
         descriptor: i32,
     },
+    /// Sockets are here that were handed over to another process, or by one that has ended.
+    #[error(
+        "the listening sockets here are for a child of process {from}, and this is none: that process has ended, or \
+         what it started has to exec this one"
+    )]
+    Orphan {
+        /// The process that handed them over.
+        from: u32,
+    },
 }
 
 impl Inherited {
@@ -91,7 +100,8 @@ impl Inherited {
     /// ignored.
     ///
     /// # Errors
-    /// When a variable is garbled, or a descriptor is no listening socket.
+    /// When a variable is garbled, a descriptor is no listening socket, or the sockets are here but the process that
+    /// handed them over is not the one that started this: nobody would serve who waits in their queues.
     pub fn from_env() -> Result<Inherited, InheritError> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         if TAKEN.swap(true, Ordering::Relaxed) {
@@ -99,8 +109,11 @@ impl Inherited {
         }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let from_parent = variable(HANDED_OVER);
-        let handed = handed_over(&from_parent, std::os::unix::process::parent_id())?;
-        if let Some((line, sockets)) = handed {
+        let parent = std::os::unix::process::parent_id();
+        if let Some(from) = meant_for_another(&from_parent, parent, is_socket) {
+            return Err(InheritError::Orphan { from });
+        }
+        if let Some((line, sockets)) = handed_over(&from_parent, parent)? {
             let line = UnixStream::from(adopt(line).ok_or_else(|| garbled(HANDED_OVER, &from_parent))?);
             let sockets = sockets.into_iter().map(|(number, name, ours)| {
                 let socket = Inherited::adopted(number, name)?;
@@ -264,13 +277,17 @@ impl Share {
 
 /// Makes a descriptor that this process was given its own; `None` if it is no socket at all.
 fn adopt(number: i32) -> Option<OwnedFd> {
-    let target = std::fs::read_link(Path::new("/proc/self/fd").join(number.to_string())).ok()?;
-    if !target.to_str()?.starts_with("socket:") {
+    if !is_socket(number) {
         return None;
     }
     let socket = listener::adopt(u32::try_from(number).ok()?);
     set_inheritable(&socket, false).ok()?;
     Some(socket)
+}
+
+fn is_socket(number: i32) -> bool {
+    let target = std::fs::read_link(Path::new("/proc/self/fd").join(number.to_string()));
+    target.is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
 }
 
 /// Whether a process that is started from here gets the descriptor too.
@@ -304,6 +321,15 @@ fn handed_over(text: &str, parent: u32) -> Result<Option<(i32, Vec<Handed>)>, In
         Some((line, sockets.collect::<Option<_>>()?))
     };
     read().map(Some).ok_or_else(|| garbled(HANDED_OVER, text))
+}
+
+/// The process that handed over what is here, if that is not the parent. The variable alone says nothing, for children
+/// of those who took over have it, too; the sockets they have not.
+fn meant_for_another(text: &str, parent: u32, is_socket: impl Fn(i32) -> bool) -> Option<u32> {
+    let from = text.split(':').next()?.parse().ok().filter(|&from| from != parent)?;
+    let (line, sockets) = handed_over(text, from).ok()??;
+    let numbers = || std::iter::once(line).chain(sockets.iter().map(|(number, ..)| *number));
+    (!sockets.is_empty() && numbers().all(is_socket)).then_some(from)
 }
 
 /// What a process says to the one after it: the opposite of [`handed_over`].
@@ -355,6 +381,21 @@ mod tests {
         for text in ["7", "7:", "7:x", "7:4:x", "7:4:", "7:4:2", "7:4:+"] {
             let error = handed_over(text, 7).unwrap_err().to_string();
             assert!(error.contains(HANDED_OVER) && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn sockets_that_another_process_was_to_have_are_not_left_unserved() {
+        for (text, is_here, from) in [
+            ("8:3:+4", [3, 4], Some(8)),
+            ("8:3:+4:5=web", [3, 4], None),
+            ("8:3:+4", [4, 5], None),
+            ("8:3", [3, 4], None),
+            ("7:3:+4", [3, 4], None),
+            ("8:nonsense", [3, 4], None),
+            ("", [3, 4], None),
+        ] {
+            assert_eq!(meant_for_another(text, 7, |number| is_here.contains(&number)), from, "{text}");
         }
     }
 

@@ -21,6 +21,7 @@ pub struct Stopper {
 impl Stopper {
     /// As [`ServerHandle::stop`](crate::ServerHandle::stop).
     pub fn stop(&self) {
+        self.estate.stop();
         self.mailboxes.iter().for_each(|mailbox| mailbox.end(|letters| letters.stop = true));
     }
 

@@ -10,9 +10,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::address::Address;
 use crate::listener;
@@ -23,6 +25,9 @@ use super::stopper::Stopper;
 
 /// The word by which a process says that it is ready.
 const READY: u8 = b'R';
+
+/// How often whoever waits for the other process looks whether this one is to stop.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What of a server outlives its workers.
 #[derive(Debug, Default)]
@@ -37,6 +42,8 @@ pub(super) struct Estate {
     inherited: Mutex<Vec<PathBuf>>,
     /// Processes that have the listening sockets too: these are not to be made of no use, then.
     heirs: AtomicUsize,
+    /// Nothing is waited for any more.
+    stops: AtomicBool,
 }
 
 impl Estate {
@@ -55,7 +62,13 @@ impl Estate {
             inherited: Mutex::new(
                 removed.filter_map(|(address, _)| address.path().map(Into::into)).collect(),
             ),
+            stops: AtomicBool::new(false),
         }
+    }
+
+    /// The server is to stop at once.
+    pub(super) fn stop(&self) {
+        self.stops.store(true, Ordering::Relaxed);
     }
 
     /// There is a new file to be removed.
@@ -114,7 +127,7 @@ impl Successor {
     }
 }
 
-/// Why another process does not take over; this one goes on as before.
+/// Why another process does not take over; this one goes on as before, unless it is to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandOverError {
@@ -148,6 +161,12 @@ pub enum HandOverError {
         /// The time it had.
         within: Duration,
     },
+    /// This server was told to drain or to stop meanwhile; so the other one was stopped too, or not even started.
+    #[error("{program} is not to take over any more: the server that it was started for is to stop")]
+    Stopped {
+        /// The program.
+        program: String,
+    },
 }
 
 impl Stopper {
@@ -161,7 +180,9 @@ impl Stopper {
     /// started from here in the same moment get the descriptors too, and do not know of them.
     ///
     /// # Errors
-    /// When it does not get ready `within` that time: this server then goes on, and the process is not left behind.
+    /// When it does not get ready `within` that time: this server then goes on, and the process is not left behind. And
+    /// when this server is told to drain or to stop meanwhile: then the process gets a SIGTERM, and is waited for; it
+    /// is killed if that takes longer than `within`, or once this server is to [`stop`](Self::stop).
     pub fn start_successor(
         &self,
         mut command: Command,
@@ -169,6 +190,9 @@ impl Stopper {
     ) -> Result<Successor, HandOverError> {
         let program = command.get_program().display().to_string();
         let listeners = self.listeners(within).map_err(HandOverError::Sockets)?;
+        if self.is_draining() {
+            return Err(HandOverError::Stopped { program });
+        }
         let (line, far) = UnixStream::pair().map_err(HandOverError::Sockets)?;
         self.pass_on(&listeners, &far, &mut command).map_err(HandOverError::Sockets)?;
         self.estate.heirs.fetch_add(1, Ordering::AcqRel);
@@ -179,8 +203,13 @@ impl Stopper {
             self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
             HandOverError::Start { program: program.clone(), error }
         })?;
-        let heard = line.set_read_timeout(Some(within.max(Duration::from_millis(1))));
-        let heard = heard.and_then(|()| read_one(&line));
+        let heard = self.hear(&line, within);
+        // Ready or not, it may have clients already.
+        if self.is_draining() && matches!(heard, Ok(Some(READY)) | Err(_)) {
+            self.end(&mut child, within);
+            self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
+            return Err(HandOverError::Stopped { program });
+        }
         if let Ok(Some(READY)) = heard {
             return Ok(Successor { child, estate: Arc::clone(&self.estate), line });
         }
@@ -196,6 +225,38 @@ impl Stopper {
             Some(status) => HandOverError::Ended { program, status },
             None => HandOverError::Late { program, within },
         })
+    }
+
+    /// The word of the process at the other end of the line; an error when the time is over, or this server is to end.
+    fn hear(&self, line: &UnixStream, within: Duration) -> io::Result<Option<u8>> {
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            line.set_read_timeout(Some(left.clamp(Duration::from_millis(1), GLANCE)))?;
+            match read_one(line) {
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock
+                        && !self.is_draining()
+                        && Instant::now() < until => {}
+                heard => return heard,
+            }
+        }
+    }
+
+    /// Has a process end that is not wanted any more, and waits for that.
+    fn end(&self, child: &mut Child, within: Duration) {
+        let until = Instant::now() + within;
+        // It cannot fail but for a process that has ended.
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        while matches!(child.try_wait(), Ok(None))
+            && !self.estate.stops.load(Ordering::Relaxed)
+            && Instant::now() < until
+        {
+            std::thread::sleep(GLANCE);
+        }
+        // Nothing, if it has ended.
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Leaves the listening sockets to `successor` and drains, as [`drain`](Self::drain) does: who waits in their
