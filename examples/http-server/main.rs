@@ -39,7 +39,7 @@ fn memory(server: &Config, http: &http::Config, has_files: bool) -> String {
     let cached = if has_files { http::FILES_MEMORY } else { 0 };
     format!(
         "a worker takes at most {} of memory, if all its {} connections leave as much unread as they may: {} for \
-         connections and buffers, {} for bodies, {} for small files",
+         connections and buffers, {} for bodies, {} for small files; what handlers allocate and hand over is theirs",
         in_units(own.saturating_add(bodies).saturating_add(cached)),
         server.max_connections,
         in_units(own),

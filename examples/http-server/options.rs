@@ -111,7 +111,9 @@ impl Options {
     pub(crate) fn server(&self) -> Config {
         let default = Config::default();
         // HTTP answers when a head or a body is late, so it comes first.
-        let after = |own: Duration, default: Option<Duration>| default.map(|least| least.max(own + SOON));
+        let after = |own: Duration, default: Option<Duration>| {
+            default.map(|least| least.max(own.saturating_add(SOON)))
+        };
         Config {
             max_connections: self.max_connections,
             drain_time: self.drain_time,

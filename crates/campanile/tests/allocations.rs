@@ -73,7 +73,7 @@ fn allocated(
         let before = asked(stream);
         let cost = asked(stream) - before;
         ask(stream);
-        asked(stream) - before - 2 * cost
+        (asked(stream) - before).saturating_sub(2 * cost)
     });
     let mut rounds: Vec<u64> = rounds.collect();
     rounds.sort_unstable();

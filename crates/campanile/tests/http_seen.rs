@@ -258,7 +258,8 @@ fn metrics_have_every_figure_of_every_worker() {
 fn metrics_do_not_wait_for_a_worker_that_is_stuck() {
     let server = Server::new().listen("127.0.0.1:0").workers(2);
     let (monitor, free) = (server.monitor(), Arc::new(AtomicBool::new(false)));
-    let release = Arc::clone(&free);
+    // However this test ends, before the server is waited for.
+    let release = Release(Arc::clone(&free));
     let server = http::serve(server, http::Config::default(), move || {
         let (monitor, free) = (monitor.clone(), Arc::clone(&free));
         Router::new()
@@ -289,6 +290,15 @@ fn metrics_do_not_wait_for_a_worker_that_is_stuck() {
             .map(|worker| samples.contains_key(&format!("campanile_turns_total{{worker=\"{worker}\"}}")));
         (up, is_told) == ([1.0, 0.0], [true, false])
     });
-    release.store(true, Ordering::SeqCst);
+    drop(release);
     assert_eq!(other.reply().text(), "free");
+}
+
+/// Lets somebody who is stuck go on, when it is dropped.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

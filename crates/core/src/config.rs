@@ -222,8 +222,11 @@ impl Config {
         if self.input_limit == 0 || self.held_limit == 0 {
             return refuse("input_limit, held_limit", "must be at least 1 byte");
         }
-        if self.lend_time.is_zero() {
-            return refuse("lend_time", "must be more than nothing");
+        if self.lend_time.is_zero() || self.send_stall.is_zero() {
+            return refuse("lend_time, send_stall", "must be more than nothing");
+        }
+        if self.idle_timeout == Some(Duration::ZERO) || self.frame_timeout == Some(Duration::ZERO) {
+            return refuse("idle_timeout, frame_timeout", "must be more than nothing, or `None`");
         }
         let all = u32::from(self.receive_buffers).saturating_mul(self.receive_buffer_len);
         self.receive_budget = self.receive_budget.min(all / 4).max(1);

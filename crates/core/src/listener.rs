@@ -16,6 +16,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -140,9 +141,15 @@ fn set_inherited_options(socket: &SockRef<'_>, is_tcp: bool, config: &Config) ->
     Ok(())
 }
 
-/// Makes a listener that was there before as one that is opened here. Listening again is how its backlog is changed.
-/// O_NONBLOCK is left as it is, for it is also the other process's, whose accepts would wait for ever without it if it
-/// waits by epoll; io_uring clears it once an accept fails by it.
+/// Has accept(2) give up at once when nobody is in the queue, whatever becomes of O_NONBLOCK: that flag belongs to all
+/// who have the listener, and another process may set it or clear it at any moment. (SO_RCVTIMEO of socket(7), which
+/// io_uring takes no notice of.)
+pub(crate) fn wait_for_no_one(listener: &SockRef<'_>) -> io::Result<()> {
+    listener.set_read_timeout(Some(Duration::from_micros(1)))
+}
+
+/// Makes a listener that was there before as one that is opened here: its accept waits, and is the ring's. (With
+/// O_NONBLOCK it would fail at once while nobody is there.) Listening again is how its backlog is changed.
 pub(crate) fn prepare_inherited(
     listener: &OwnedFd,
     address: &Address,
@@ -150,6 +157,7 @@ pub(crate) fn prepare_inherited(
 ) -> Result<(), ServeError> {
     let socket = SockRef::from(listener);
     let prepare = || {
+        socket.set_nonblocking(false)?;
         socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
         set_inherited_options(&socket, address.tcp().is_some(), config)
     };

@@ -27,6 +27,8 @@ pub(crate) struct Letters {
     pub(crate) wakes: BTreeSet<Handle>,
     /// Stop accepting and tell every service to finish.
     pub(crate) drain: bool,
+    /// With it: another process has the listeners too.
+    pub(crate) shared: bool,
     /// With it: another process serves the listeners from now on, and is told when this one accepts no more.
     pub(crate) heir: Option<Arc<OwnedFd>>,
     /// Close everything and end.

@@ -428,7 +428,7 @@ impl<R: Ring> Worker<R> {
             self.look_again();
         }
         if letters.drain {
-            self.drain(letters.heir);
+            self.drain(letters.heir, letters.shared);
         }
         if letters.stop {
             self.stop();

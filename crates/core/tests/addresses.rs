@@ -5,7 +5,6 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 use campanile_core::{Config, Server, ServerHandle};
 use socket2::{Domain, Socket, Type};
@@ -82,26 +81,4 @@ fn unix_clients_are_not_counted_and_nobody_is_without_a_limit() {
     let refused = Server::new().listen("127.0.0.1:0").config(none).serve(|| echo);
     let refused = refused.expect_err("a server for nobody");
     assert!(refused.to_string().contains("connections_per_address"), "{refused}");
-}
-
-/// What it costs, for whoever wants to know: short connections with and without the limit, by turns.
-#[test]
-fn the_price_of_asking_is_told() {
-    const ROUNDS: u32 = 300;
-    let mut micros = [u128::MAX; 2];
-    for _ in 0..3 {
-        for (limit, micros) in [None, Some(1_000)].into_iter().zip(&mut micros) {
-            let server = start("127.0.0.1:0", Config { connections_per_address: limit, ..Config::default() });
-            let worker = support::process::threads("campanile-0");
-            let cpu = || worker.iter().map(|&tid| support::process::cpu_time(tid).as_micros()).sum::<u128>();
-            let (before, began) = (cpu(), Instant::now());
-            for _ in 0..ROUNDS {
-                assert_eq!(round(&mut client(tcp(&server)), b"x").expect("an echo"), b"x");
-            }
-            assert!(began.elapsed() < LONG);
-            *micros = (*micros).min((cpu() - before) / u128::from(ROUNDS));
-            nothing_held(&server);
-        }
-    }
-    eprintln!("a short connection takes its worker {} µs, and {} µs with a limit", micros[0], micros[1]);
 }

@@ -328,6 +328,18 @@ fn connecting_where_nobody_listens() {
     }
 }
 
+/// What cannot be written down for the kernel is an error as any other, and costs nothing.
+#[test]
+fn connecting_to_what_is_too_long_for_an_address() {
+    let to = Address::unix("/tmp/".to_owned() + &"x".repeat(200));
+    for direct_descriptors in [true, false] {
+        let config = Config { direct_descriptors, ..Config::default() };
+        let asked = to.clone();
+        let (server, reports) = connecting(config, move || Connect::to(asked.clone()));
+        fails(&server, &reports, &ConnectError::Failed(to.clone(), libc::EINVAL));
+    }
+}
+
 /// A listener whose queue is full does not answer at all.
 fn deaf() -> (Vec<socket2::Socket>, SocketAddr) {
     let deaf = TcpListener::bind("127.0.0.1:0").expect("a free port of loopback");

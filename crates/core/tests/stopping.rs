@@ -378,9 +378,9 @@ fn a_successor_is_stopped_with_the_server_that_starts_it() {
         let started = thread::spawn(move || stopper.start_successor(command, 10 * LONG).map(drop));
         until("it has begun", || std::fs::read(&path).is_ok_and(|text| text == b"begun\n"));
         if stop {
-            server.stop()
+            server.stop();
         } else {
-            server.drain()
+            server.drain();
         }
         let error = started.join().expect("no panic").expect_err("it is none");
         assert!(matches!(error, HandOverError::Stopped { .. }), "{error}");

@@ -131,10 +131,12 @@ impl Active {
             };
             let before = (cx.input.consumed(), cx.output.unsent());
             let (is_first, waited_for_room) = (matches!(event, Event::Open), self.waits.room);
-            let reads_body = self.responder.reads_body();
             let (incoming, answer) = (&mut self.incoming, &mut self.answer);
-            let mut exchange = Exchange { cx, incoming, answer, reads_body, config, shared };
-            let next = guard(|| self.responder.respond(event, &mut exchange));
+            let next = guard(|| {
+                let reads_body = self.responder.reads_body();
+                let mut exchange = Exchange { cx, incoming, answer, reads_body, config, shared };
+                self.responder.respond(event, &mut exchange)
+            });
             let next = next.unwrap_or_else(|panic| {
                 cx.report_panic(&panic);
                 if matches!(self.answer, Answer::Unbegun(_)) {
@@ -154,7 +156,10 @@ impl Active {
                     None => Waits { body: false, room: true },
                 },
                 Ok(Next::Become(responder)) => {
-                    self.responder = responder;
+                    let before = std::mem::replace(&mut self.responder, responder);
+                    if let Err(panic) = guard(|| drop(before)) {
+                        cx.report_panic(&panic);
+                    }
                     self.told_end = false;
                     told = Some(Event::Open);
                     Waits::default()

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use campanile_core::{Control, Time, Verdict};
 use campanile_protocol::http1::RequestHead;
 
+/// What the log has in place of a status when the answer was not completed, as nginx writes it.
+const CUT: u16 = 499;
+
 /// What of a request is kept for its line in the log. Made only if somebody wants it.
 pub(super) struct Record {
     peer: String,
@@ -58,6 +61,15 @@ pub(super) fn answered(status: u16, record: Option<Record>, control: &mut Contro
     });
     if let Some(record) = record {
         record.tell(status, control.now());
+    }
+}
+
+/// A request whose answer will not be completed.
+#[cold]
+pub(super) fn cut(record: Option<Record>, control: &mut Control<'_>) {
+    control.count_answer(Verdict::Cut);
+    if let Some(record) = record {
+        record.tell(CUT, control.now());
     }
 }
 

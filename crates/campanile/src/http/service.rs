@@ -12,7 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use campanile_core::{Context, Event, Flow, Service, Time, Timeout, Verdict};
+use campanile_core::{Context, Event, Flow, Service, Time, Timeout};
 use campanile_protocol::Decoded;
 use campanile_protocol::http1::{BodyError, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
 
@@ -226,8 +226,7 @@ impl<H: Handler> Http<H> {
         let (keep_alive, status) = match ended {
             Ended::NotYet(flow) => return Some(flow),
             Ended::Cut(flow) => {
-                self.stage = Stage::Idle;
-                cx.count_answer(Verdict::Cut);
+                self.cut(cx);
                 return Some(flow);
             }
             // One that was begun before the server was to stop did not say that it is the last, so it is not.
@@ -239,6 +238,13 @@ impl<H: Handler> Http<H> {
         cx.clear_timer();
         self.since = cx.now();
         self.after(incoming, keep_alive, persists, cx).unwrap_or(Some(Flow::Finish))
+    }
+
+    /// The answer in progress will not be completed.
+    fn cut(&mut self, cx: &mut Context<'_>) {
+        if let Stage::Exchanging(active) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            log::cut(active.record, cx);
+        }
     }
 
     /// A request was answered; what becomes of the rest of its body.
@@ -317,11 +323,13 @@ impl<H: Handler> Http<H> {
         if cx.now() < self.deadline(cx) {
             return self.serve(None, cx);
         }
-        cx.count_timeout(match (&self.stage, self.is_in_head) {
-            (Stage::Idle, true) => Timeout::Head,
-            (Stage::Idle, false) => Timeout::Idle,
-            (Stage::Skipping(_) | Stage::Exchanging(_), _) => Timeout::Body,
-        });
+        match (&self.stage, self.is_in_head) {
+            // Nobody was late: the server, or this connection, is to end.
+            (Stage::Idle, _) if self.is_draining && cx.input.is_empty() => {}
+            (Stage::Idle, true) => cx.count_timeout(Timeout::Head),
+            (Stage::Idle, false) => cx.count_timeout(Timeout::Idle),
+            (Stage::Skipping(_) | Stage::Exchanging(_), _) => cx.count_timeout(Timeout::Body),
+        }
         if self.is_in_head && !cx.input.is_empty() {
             let error = Error::new(408, "the head of the request took too long").closing();
             self.refuse_head(&error, Facts::refused_to(&cx.input), cx);
@@ -346,8 +354,9 @@ impl<H: Handler> Service for Http<H> {
             }
             Event::Closed(_) => {
                 let Stage::Exchanging(active) = &self.stage else { return Flow::Wait };
-                cx.count_answer(Verdict::Cut);
-                if active.ends_with_connection() { Flow::Abort } else { Flow::Wait }
+                let looks_whole = active.ends_with_connection();
+                self.cut(cx);
+                if looks_whole { Flow::Abort } else { Flow::Wait }
             }
             Event::Timer if !matches!(self.stage, Stage::Exchanging(_)) => self.handle_timer(cx),
             event => {

@@ -29,6 +29,7 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
+use socket2::{Domain, SockRef};
 
 use crate::address::Address;
 use crate::errand::FileStat;
@@ -246,6 +247,8 @@ impl PollRing {
         let (epoll, socket) = (&self.epoll, plain::borrowed(fd));
         if asked.is_empty() {
             epoll::add(epoll, socket, data, flags)?;
+            self.place(fd).in_parts =
+                SockRef::from(&socket).domain().is_ok_and(|domain| domain == Domain::UNIX);
         } else {
             epoll::modify(epoll, socket, data, asked | flags)?;
         }

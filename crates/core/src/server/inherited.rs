@@ -40,8 +40,8 @@ const FIRST: i32 = 3;
 /// #     Flow::More(1)
 /// # };
 /// // By systemd's socket unit, or by the process before this one; else it listens by itself.
-/// Server::new().listen("127.0.0.1:7000").inherit(Inherited::from_env()?).serve(move || echo)?.wait()
-/// # as Result<(), campanile_core::ServeError>
+/// Server::new().listen("127.0.0.1:7000").inherit(Inherited::from_env()?).serve(move || echo)?.wait()?;
+/// # Ok::<(), campanile_core::ServeError>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct Inherited {

@@ -27,7 +27,9 @@ impl Stopper {
 
     /// As [`ServerHandle::drain`](crate::ServerHandle::drain).
     pub fn drain(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.end(|letters| letters.drain = true));
+        self.mailboxes.iter().for_each(|mailbox| {
+            mailbox.end(|letters| (letters.drain, letters.shared) = (true, self.estate.is_shared()));
+        });
     }
 
     /// Whether it was told to drain or to stop, from that moment on: new clients are better sent elsewhere.

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub(super) struct Estate {
     paths: Mutex<Vec<PathBuf>>,
     /// Those that the process before this one removes for as long as this one is not ready.
     inherited: Mutex<Vec<PathBuf>>,
+    /// Processes that have the listening sockets too: these are not to be made of no use, then.
+    heirs: AtomicUsize,
     /// Nothing is waited for any more.
     stops: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Estate {
             others: others.map(|(address, _)| address.clone()).collect(),
             names: named.map(|(address, listeners)| (address.clone(), listeners.name.clone())).collect(),
             paths: Mutex::default(),
+            heirs: AtomicUsize::new(0),
             inherited: Mutex::new(
                 removed.filter_map(|(address, _)| address.path().map(Into::into)).collect(),
             ),
@@ -83,6 +86,11 @@ impl Estate {
         std::mem::take(&mut locked(&self.paths))
     }
 
+    /// Whether another process has the listening sockets.
+    pub(super) fn is_shared(&self) -> bool {
+        self.heirs.load(Ordering::Acquire) > 0
+    }
+
     fn is_ours(&self, address: &Address) -> bool {
         !self.others.contains(address)
     }
@@ -96,6 +104,7 @@ fn locked(paths: &Mutex<Vec<PathBuf>>) -> MutexGuard<'_, Vec<PathBuf>> {
 #[derive(Debug)]
 pub struct Successor {
     child: Child,
+    estate: Arc<Estate>,
     line: UnixStream,
 }
 
@@ -112,7 +121,9 @@ impl Successor {
     /// When it cannot be killed.
     pub fn kill(mut self) -> io::Result<()> {
         self.child.kill()?;
-        self.child.wait().map(drop)
+        self.child.wait()?;
+        self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
+        Ok(())
     }
 }
 
@@ -184,29 +195,32 @@ impl Stopper {
         }
         let (line, far) = UnixStream::pair().map_err(HandOverError::Sockets)?;
         self.pass_on(&listeners, &far, &mut command).map_err(HandOverError::Sockets)?;
+        self.estate.heirs.fetch_add(1, Ordering::AcqRel);
         let started = command.spawn();
         // They are the other's now, and are not to be kept open here.
         drop((listeners, far));
-        let mut child = started.map_err(|error| HandOverError::Start { program: program.clone(), error })?;
+        let mut child = started.map_err(|error| {
+            self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
+            HandOverError::Start { program: program.clone(), error }
+        })?;
         let heard = self.hear(&line, within);
         // Ready or not, it may have clients already.
         if self.is_draining() && matches!(heard, Ok(Some(READY)) | Err(_)) {
             self.end(&mut child, within);
+            self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
             return Err(HandOverError::Stopped { program });
         }
         if let Ok(Some(READY)) = heard {
-            return Ok(Successor { child, line });
+            return Ok(Successor { child, estate: Arc::clone(&self.estate), line });
         }
-        // It may have closed the line and live on: nothing of it is to stay.
-        let ended = child.try_wait().ok().flatten().map_or_else(
-            || {
-                let is_late = heard.is_err();
-                let _ = child.kill();
-                let ended = child.wait();
-                if is_late { None } else { ended.ok() }
-            },
-            Some,
-        );
+        // Whoever has hung up may still have to say why. But it may live on: nothing of it is to stay.
+        let is_late = heard.is_err();
+        let ended = (!is_late).then(|| ends(&mut child)).flatten().or_else(|| {
+            let _ = child.kill();
+            let ended = child.wait();
+            if is_late { None } else { ended.ok() }
+        });
+        self.estate.heirs.fetch_sub(1, Ordering::AcqRel);
         Err(match ended {
             Some(status) => HandOverError::Ended { program, status },
             None => HandOverError::Late { program, within },
@@ -276,6 +290,17 @@ impl Stopper {
         });
         Ok(())
     }
+}
+
+/// How a process ended that has a second to.
+fn ends(child: &mut Child) -> Option<ExitStatus> {
+    (0..100).find_map(|_| {
+        let ended = child.try_wait().ok().flatten();
+        if ended.is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        ended
+    })
 }
 
 /// One byte; `None` at the end.

@@ -293,7 +293,9 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        if matches!(self.state, State::Stopping { .. }) || listener.set_nonblocking(true).is_err() {
+        if matches!(self.state, State::Stopping { .. })
+            || listener::wait_for_no_one(&SockRef::from(&listener)).is_err()
+        {
             return;
         }
         while !self.is_full() {

@@ -22,15 +22,16 @@ const TOLD: usize = 16;
 
 impl<R: Ring> Worker<R> {
     /// Stops accepting and tells every service; closes what is left when the time is over. With an heir the listeners
-    /// live on in another process, and so does who waits in their queues.
-    pub(super) fn drain(&mut self, heir: Option<Arc<OwnedFd>>) {
+    /// live on in another process, and so does who waits in their queues; with `shared` listeners nobody knows yet
+    /// whether they will.
+    pub(super) fn drain(&mut self, heir: Option<Arc<OwnedFd>>, shared: bool) {
         if self.state != State::Running {
             return;
         }
         tracing::debug!("draining {} connections", self.live);
         let until = self.desk.now + self.config.drain_time;
         let handed_over = heir.is_some();
-        let closing_at = (!handed_over && self.admit_no_more()).then(|| self.desk.now + HANDSHAKE);
+        let closing_at = (!handed_over && !shared && self.admit_no_more()).then(|| self.desk.now + HANDSHAKE);
         self.state = State::Draining { until, closing_at, handed_over };
         self.heir = heir;
         self.undrained = self.names();

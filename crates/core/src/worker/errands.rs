@@ -286,6 +286,10 @@ impl<R: Ring> Worker<R> {
 
     /// A socket made by plain system calls, where the ring cannot do all that is asked; `None` where it can.
     fn prepare_socket(&mut self, to: &Connect) -> Result<Option<Descriptor>, ConnectError> {
+        let mut addresses = [Some(&to.to), to.from.as_ref()].into_iter().flatten();
+        if addresses.any(|address| address.to_sock_addr().is_err()) {
+            return Err(ConnectError::Failed(to.to.clone(), libc::EINVAL));
+        }
         let abilities = self.limits.abilities;
         if abilities.socket && abilities.set_option && (to.from.is_none() || abilities.bind_listen) {
             return Ok(None);

@@ -75,8 +75,17 @@ impl<R: Ring> Worker<R> {
     /// Whom the connection that was just accepted is counted for, if it is counted.
     pub(super) fn admit(&mut self, socket: Descriptor) -> Result<Option<Source>, TurnedAway> {
         let Some(limit) = self.config.connections_per_address else { return Ok(None) };
-        // One that is gone already has no address any more; it will be found to be.
-        let Ok(address) = self.ring.address(socket, Side::Peer) else { return Ok(None) };
+        let address = match self.ring.address(socket, Side::Peer) {
+            Ok(address) => address,
+            // Nobody knows who that is, and not knowing is no way around the limit.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
+            {
+                return Err(TurnedAway);
+            }
+            // One that is gone already has no address any more; it will be found to be.
+            Err(_) => return Ok(None),
+        };
         match Source::of(&address) {
             Some(source) if !self.guests.has_place(source, limit) => Err(TurnedAway),
             source => Ok(source),

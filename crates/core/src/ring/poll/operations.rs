@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::RawFd;
 
 use rustix::event::epoll::EventFlags;
+use socket2::SockRef;
 
+use crate::listener;
 use crate::operation::{Memory, Outcome, Submission};
 use crate::ring::plain;
 use crate::token::Token;
@@ -32,8 +34,11 @@ impl PollRing {
             return Err(libc_error(libc::EBUSY));
         }
         match what {
-            // It is shared with whoever else has this listener, who would wait here if we did not say so.
-            What::Connections { .. } => plain::never_wait(fd)?,
+            // Whoever else has this listener shares the flag, and may take it back; the time is the socket's own.
+            What::Connections { .. } => {
+                plain::never_wait(fd)?;
+                listener::wait_for_no_one(&SockRef::from(&plain::borrowed(fd)))?;
+            }
             // It cannot be tried, only waited for.
             What::Notice => {
                 self.register(fd, INPUT)?;
@@ -180,7 +185,7 @@ impl PollRing {
         };
         self.head = self.head.wrapping_add(1);
         self.filled += 1;
-        taker.done += n;
+        taker.done = taker.done.wrapping_add(n);
         self.place(fd).brought(n, room);
         let more = budget == 0 || taker.done < budget;
         self.tell(token, Outcome::Count(n), more, Some(buffer));

@@ -63,6 +63,9 @@ pub(super) struct Place {
     /// There is more than bytes to come: an end, an error, something urgent. Then a call that brings less than it could
     /// does not say that nothing is left.
     more_than_bytes: bool,
+    /// Of what the socket has, one call brings a part only, though there is room for more: with Unix sockets, up to
+    /// where something else than bytes was sent along (unix(7)).
+    pub(super) in_parts: bool,
     /// Of `TROUBLE`, what was seen.
     pub(super) trouble: EventFlags,
     /// An error that a send met when some of it had gone out, and that the kernel tells once only.
@@ -84,6 +87,7 @@ impl Place {
             readable: true,
             writable: true,
             more_than_bytes: false,
+            in_parts: false,
             trouble: EventFlags::empty(),
             untold: None,
             queued: false,
@@ -119,7 +123,7 @@ impl Place {
     /// A call brought `n` bytes where there was room for `room`: less than that means that nothing is left (epoll(7)),
     /// but for what follows the bytes, or lies between them.
     pub(super) fn brought(&mut self, n: u32, room: u32) {
-        if n < room && !self.more_than_bytes {
+        if n < room && !self.more_than_bytes && !self.in_parts {
             self.readable = false;
         }
     }

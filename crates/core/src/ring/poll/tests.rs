@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
@@ -293,6 +293,7 @@ fn reset(stream: TcpStream) {
 fn a_number_that_is_used_again_is_somebody_else() {
     let mut bench = Bench::new(8);
     let (old_there, old) = tcp_pair();
+    let old = by_number(&old, 700);
     let number = old.as_raw_fd();
     bench.receive(1, &old, 0);
     assert!(bench.now().is_empty());
@@ -325,25 +326,22 @@ fn a_number_that_is_used_again_is_somebody_else() {
     drop(also);
 }
 
-/// The same socket by that number.
-fn again(socket: &TcpStream, number: i32) -> TcpStream {
-    let mut others = Vec::new();
-    // Other tests may have taken the number meanwhile, and give it back.
-    for _ in 0..100_000 {
-        let copy = socket.try_clone().expect("a descriptor");
-        match copy.as_raw_fd() {
-            found if found == number => return copy,
-            found if found < number => others.push(copy),
-            _ => thread::yield_now(),
-        }
-    }
-    panic!("number {number} does not come back");
+/// The same thing by another number: `number`, or the next that is free. Nobody else takes high ones.
+fn by_number<T: From<OwnedFd> + AsFd>(of: &T, number: RawFd) -> T {
+    rustix::io::fcntl_dupfd_cloexec(of, number).expect("a descriptor").into()
+}
+
+/// The same socket by the very number.
+fn again(socket: &TcpStream, number: RawFd) -> TcpStream {
+    let copy = by_number(socket, number);
+    assert_eq!(copy.as_raw_fd(), number, "somebody else took it");
+    copy
 }
 
 #[test]
 fn an_accept_goes_on_until_it_is_cancelled() {
     let mut bench = Bench::new(1);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = by_number(&TcpListener::bind("127.0.0.1:0").expect("a free port"), 800);
     let address = listener.local_addr().expect("bound");
     let accept = |multishot| Submission::Accept {
         listener: Descriptor::Plain(listener.as_raw_fd()),
