@@ -182,7 +182,8 @@ fn lingering_is_bounded() {
     assert!(cut.is_some(), "an endless upload is cut");
     assert_eq!(reasons.recv_timeout(support::LONG), Ok(Reason::Finished));
     let received = counted(&server).received;
-    assert!(received >= limit && received < limit + 1024 * 1024, "{received} received");
+    // Where a receive has no budget it brings all receive buffers full, 4 MiB, and again until it is cancelled.
+    assert!(received >= limit && received < limit + 16 * 1024 * 1024, "{received} received");
     nothing_held(&server);
 
     let wait = Duration::from_millis(150);
