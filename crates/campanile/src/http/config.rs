@@ -66,7 +66,8 @@ pub struct Config {
     pub discard_limit: u64,
     /// Tell the log of each request, when its answer is written: an event of [`tracing`] with the target
     /// `campanile::access` and the fields `peer`, `date`, `method`, `target`, `version`, `status` and `micros` (from
-    /// the head to the end of the answer, by the time of the worker's turns: 0 if both were in one). Like all of the
+    /// the head to the end of the answer, by the time of the worker's turns: 0 if both were in one). The status of a
+    /// request whose answer was not completed, whoever gave up, is 499, as nginx has it. Like all of the
     /// log it goes wherever the program sends it, by `tracing-subscriber` for instance, and nowhere else. Off by
     /// default.
     pub access_log: bool,
