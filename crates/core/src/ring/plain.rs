@@ -21,7 +21,7 @@ use socket2::SockRef;
 use crate::address::Address;
 use crate::errand::FileStat;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
-use crate::operation::{Descriptor, Half, Memory, ONCE_LEN, Submission, flight};
+use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
 use crate::wake::Kick;
 
 use super::Side;
@@ -250,14 +250,17 @@ impl EventKick {
         Ok(EventKick(Arc::new(eventfd)))
     }
 
-    pub(super) fn number(&self) -> RawFd {
-        self.0.as_raw_fd()
+    /// The operation that completes whenever a kick has come.
+    pub(super) fn watch(&self) -> Submission {
+        Submission::Watch { descriptor: self.0.as_raw_fd() }
     }
 
-    /// Takes the kicks that came so far.
-    pub(super) fn take(&self) {
+    /// Takes the kicks that came so far; says how to go on watching, if the watch has ended and is still wanted.
+    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
         // It fails only when there is none.
         let _ = rustix::io::read(&*self.0, &mut [0; size_of::<u64>()]);
+        let has_ended = !completion.more && completion.outcome != Outcome::Cancelled;
+        has_ended.then(|| self.watch())
     }
 }
 

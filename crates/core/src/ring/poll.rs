@@ -356,17 +356,14 @@ impl Ring for PollRing {
 
     fn kick(&mut self, memory: &Memory, token: Token) -> io::Result<Box<dyn Kick>> {
         let eventfd = EventKick::new()?;
-        self.submit(token, Submission::Watch { descriptor: eventfd.number() }, memory);
+        self.submit(token, eventfd.watch(), memory);
         self.eventfd = Some(eventfd.clone());
         Ok(Box::new(eventfd))
     }
 
     fn kicked(&mut self, completion: &Completion, memory: &Memory) {
-        let Some(eventfd) = &self.eventfd else { return };
-        let descriptor = eventfd.number();
-        eventfd.take();
-        if !completion.more && completion.outcome != Outcome::Cancelled {
-            self.submit(completion.token, Submission::Watch { descriptor }, memory);
+        if let Some(watch) = self.eventfd.as_ref().and_then(|eventfd| eventfd.kicked(completion)) {
+            self.submit(completion.token, watch, memory);
         }
     }
 
