@@ -34,14 +34,33 @@ pub(crate) fn probe(address: &Address) -> Result<(), ServeError> {
     if tcp.port() == 0 {
         return Ok(());
     }
-    let bind = || {
+    patiently(address, || {
         let socket = Socket::new(address.domain(), Type::STREAM, Some(Protocol::TCP))?;
         // Connections of an earlier life in TIME_WAIT are no hindrance; a listener is.
         socket.set_reuse_address(true)?;
         socket.bind(&address.to_sock_addr()?)?;
         socket.listen(1)
-    };
-    bind().map_err(|error| refused(address, error))
+    })
+}
+
+/// How long an address is tried again that nobody is seen to listen on.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Opens a socket on `address`, and tries again for a while if that is in use and nobody is seen to listen there. A
+/// listener that was just closed can be there a little longer: a process that was forked meanwhile has a copy of it
+/// until it executes its program, and a ring lets go of what it had late.
+fn patiently<T>(address: &Address, mut open: impl FnMut() -> io::Result<T>) -> Result<T, ServeError> {
+    let mut left = PATIENCE;
+    loop {
+        match open().map_err(|error| refused(address, error)) {
+            Err(ServeError::AddressInUse { holder: None, .. }) if !left.is_zero() => {
+                std::thread::sleep(PAUSE);
+                left = left.saturating_sub(PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// A TCP listener of one worker, opened by operations of its ring where the kernel has them (Linux 6.11).
@@ -51,7 +70,7 @@ pub(crate) fn open_tcp(
     ring: &mut dyn Ring,
     memory: &mut Memory,
 ) -> Result<OwnedFd, ServeError> {
-    open(address, config, ring, memory).map_err(|error| refused(address, error))
+    patiently(address, || open(address, config, ring, memory))
 }
 
 fn open(address: &Address, config: &Config, ring: &mut dyn Ring, memory: &mut Memory) -> io::Result<OwnedFd> {

@@ -106,6 +106,21 @@ fn a_second_server_on_the_same_address_is_refused() {
     serves(&start(Server::new().listen(address)).expect("it is free again"));
 }
 
+/// As a child that was forked while a server ran has its listener until it executes its program. This one is bound and
+/// does not listen, so nobody is seen to have the address.
+#[test]
+fn an_address_that_becomes_free_late_is_waited_for() {
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    held.bind(&loopback().into()).expect("a free port of loopback");
+    let address = held.local_addr().expect("bound").as_socket().expect("an IP address");
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+    });
+    serves(&start(Server::new().listen(address)).expect("it is free in time"));
+    release.join().expect("it only waits");
+}
+
 #[test]
 fn a_unix_address_in_use_is_refused() {
     let directory = std::env::temp_dir().join(format!("campanile-errors-{}", std::process::id()));
