@@ -36,10 +36,15 @@ mod reply;
 
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
-    Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
-    Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile, Output,
-    Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service, Stopper,
-    Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
+    Handle, Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
+    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
+    Stopper, Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+};
+/// Async handlers, and what they wait for.
+pub use campanile_core::{
+    Interval, JoinError, JoinHandle, Outcome, ReadHalf, Sleep, Stream, TimeLimited, WriteHalf, connect,
+    interval, now, sleep, sleep_until, spawn, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;
