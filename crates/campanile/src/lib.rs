@@ -29,11 +29,14 @@
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
+mod blocking;
 mod files;
 mod framed;
 pub mod http;
 mod reply;
+mod stream;
 
+pub use blocking::spawn_blocking;
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
     Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
@@ -43,8 +46,8 @@ pub use campanile_core::{
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
-    Interval, JoinError, JoinHandle, Outcome, ReadHalf, Sleep, Stream, TimeLimited, WriteHalf, connect,
-    interval, now, sleep, sleep_until, spawn, timeout,
+    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf,
+    interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;
@@ -54,6 +57,7 @@ pub use campanile_protocol::{
 };
 pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
 pub use reply::Reply;
+pub use stream::{FrameError, IntoOwned, ReadHalf, Stream, connect};
 
 /// The examples of the README, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -121,8 +121,8 @@ pub use server::{
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
 pub use task::{
-    Elapsed, Interval, JoinError, JoinHandle, Sleep, TimeLimited, interval, now, sleep, sleep_until, spawn,
-    timeout,
+    Elapsed, Interval, JoinError, JoinHandle, RemoteHandle, Sleep, TimeLimited, WorkerHandle, interval, now,
+    sleep, sleep_until, spawn, this_worker, timeout,
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;

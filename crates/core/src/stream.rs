@@ -173,6 +173,14 @@ impl Stream {
         self.write.send(bytes).await
     }
 
+    /// Writes all of `pieces`, as one: see [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        self.write.write_pieces(pieces).await
+    }
+
     /// Waits until there is a place in the outbox: the next write is taken at once then.
     ///
     /// # Errors
