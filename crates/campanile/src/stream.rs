@@ -24,6 +24,8 @@ use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
 ///     Server::new().listen("127.0.0.1:7000").serve(shout)?.wait()
 /// }
 /// ```
+///
+/// What it means that a write or a flush is done is said [there](campanile_core::Stream#what-a-write-that-is-done-means).
 #[derive(Debug)]
 pub struct Stream(campanile_core::Stream);
 
@@ -31,8 +33,8 @@ pub struct Stream(campanile_core::Stream);
 #[derive(Debug)]
 pub struct ReadHalf(campanile_core::ReadHalf);
 
-/// A frame that can be kept: what [`Stream::frame`] returns of it. Bytes are copied into [`Bytes`]; a codec whose frames
-/// borrow from nothing has them implement this by returning themselves.
+/// A frame that can be kept: what [`Stream::frame`] returns of it. Bytes are copied into [`Bytes`]; a codec whose
+/// frames borrow from nothing has them implement this by returning themselves.
 pub trait IntoOwned {
     /// What is kept.
     type Owned;
