@@ -25,7 +25,7 @@ use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
 /// }
 /// ```
 ///
-/// What it means that a write or a flush is done is said [there](campanile_core::Stream#what-a-write-that-is-done-means).
+/// It is said [there](campanile_core::Stream#what-a-write-that-is-done-means) what it means that a write is done.
 #[derive(Debug)]
 pub struct Stream(campanile_core::Stream);
 
