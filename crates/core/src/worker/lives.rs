@@ -9,6 +9,7 @@
 mod ledger;
 mod lender;
 mod services;
+mod storer;
 mod town;
 
 use std::cell::RefCell;
@@ -279,6 +280,7 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("flights", worker.memory.flights.in_the_air() as u64);
     check("guests", u64::from(worker.guests.most()));
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
+    check("errands", worker.errands.running() as u64);
     check("file buffers", worker.memory.files.out() as u64);
     left
 }

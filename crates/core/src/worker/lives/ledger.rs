@@ -35,6 +35,8 @@ struct Book {
     seen: Vec<Recovery>,
     /// Who was told of room after bytes had been given back, since the peers looked last.
     readers: Vec<ClientId>,
+    /// Of whose files so many bytes were said to be on the disk, since the peers looked last.
+    synced: Vec<(ClientId, usize)>,
     frame_timeout: Duration,
     /// Connections whose time was over before it was known whose they are.
     unnamed: usize,
@@ -123,6 +125,15 @@ impl Ledger {
 
     pub(super) fn take_readers(&self) -> Vec<ClientId> {
         std::mem::take(&mut self.0.borrow_mut().readers)
+    }
+
+    /// A service was told that so many bytes of its file are on the disk.
+    pub(super) fn synced(&self, client: ClientId, bytes: usize) {
+        self.0.borrow_mut().synced.push((client, bytes));
+    }
+
+    pub(super) fn take_synced(&self) -> Vec<(ClientId, usize)> {
+        std::mem::take(&mut self.0.borrow_mut().synced)
     }
 
     pub(super) fn service_born(&self) {

@@ -27,13 +27,14 @@ pub(super) enum Kind {
     Relay,
     File,
     Lend,
+    Store,
     Abort,
     Panic,
     Close,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 12] = [
+    pub(super) const ALL: [Kind; 13] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -43,6 +44,7 @@ impl Kind {
         Kind::Relay,
         Kind::File,
         Kind::Lend,
+        Kind::Store,
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
@@ -61,6 +63,10 @@ const STUCK_FOR: Duration = Duration::from_secs(30);
 
 pub(super) fn file_path(id: ClientId) -> String {
     format!("/files/{id}")
+}
+
+pub(super) fn store_path(id: ClientId) -> String {
+    format!("/stores/{id}")
 }
 
 pub(super) fn early_len(id: ClientId) -> usize {
@@ -236,7 +242,7 @@ impl Town {
         }
         let expected: Rc<[u8]> = expected.into();
         if matches!(kind, Kind::File | Kind::Lend) {
-            world.files.insert(file_path(id).into_bytes(), Rc::clone(&expected));
+            world.put_file(file_path(id).as_bytes(), &expected);
         }
         let remote = match random.below(20) {
             0 => Remote::Fails(*random.pick(&[libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT])),
@@ -256,7 +262,8 @@ impl Town {
             sent: 0,
             expected,
             received: 0,
-            ends_early: random.chance(400),
+            // A file is complete when all has come.
+            ends_early: random.chance(400) || kind == Kind::Store,
             ended: false,
             fragment: *random.pick(&[1, 7, 100, 1_000, 10_000]),
             gulp: *random.pick(&[7, 100, 1_000, 10_000]),
@@ -383,6 +390,11 @@ impl Peers for Town {
             if stream.is_some_and(|stream| world.streams[stream].is_full) {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
+        }
+        for (id, n) in self.ledger.take_synced() {
+            let durable = world.durable(store_path(id).as_bytes()).unwrap_or_default();
+            let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
+            self.ledger.check(is_there, || format!("client {id}: {n} bytes were synced, and are not there"));
         }
         self.check_ends(world);
         let mut moved = false;
