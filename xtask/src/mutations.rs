@@ -312,8 +312,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe that a short write took all",
         hazard: SHORT,
         file: "crates/core/src/worker/errands.rs",
-        old: "                *done += n as usize;\n",
-        new: "                *done = bytes.len();\n",
+        old: "                (n == 0 || n == left).then_some(outcome)\n",
+        new: "                *done = bytes.len();\n                Some(outcome)\n",
     },
     Mutation {
         name: "take a failed sync for a sync",
@@ -327,7 +327,14 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         hazard: DISK,
         file: "crates/core/src/worker/errands.rs",
         old: "                    _ if done > 0 => Ok(done),\n",
-        new: "                    _ if done > 0 => Ok(done + left),\n",
+        new: "                    _ if done > 0 => Ok(done + 1),\n",
+    },
+    Mutation {
+        name: "write the rest where the first part is",
+        hazard: SHORT,
+        file: "crates/core/src/worker/errands.rs",
+        old: "offset: offset.saturating_add(done as u64),",
+        new: "offset,",
     },
     Mutation {
         name: "answer a sync without one",
@@ -340,8 +347,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a write",
         hazard: NONSENSE,
         file: "crates/core/src/worker/errands.rs",
-        old: " if n as usize <= bytes.len() - *done =>",
-        new: " =>",
+        old: "                if n > left {\n",
+        new: "                if n > left && false {\n",
     },
     Mutation {
         name: "believe an impossible count of a private receive",

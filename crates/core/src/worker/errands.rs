@@ -9,6 +9,7 @@ use bytes::Bytes;
 use socket2::{Protocol, Socket, Type};
 
 use crate::connection::Connection;
+use crate::counters::Counters;
 use crate::desk::Handle;
 use crate::errand::{Answer, Connect, ConnectError, Request, Ticket};
 use crate::file::{Extent, File, FileStat};
@@ -106,21 +107,24 @@ impl What {
 }
 
 impl Errand {
-    /// Takes note of how far it got. Whether it goes on.
-    fn goes_on(&mut self, outcome: Outcome) -> bool {
+    /// Takes note of what an operation came to. If nothing more is to be done, what the errand came to.
+    fn take_note(&mut self, outcome: Outcome, counters: &mut Counters) -> Option<Outcome> {
         match (outcome, &mut self.what) {
-            (Outcome::Retry, _) => {
+            (Outcome::Retry, _) if self.tries < MOST_TRIES => {
                 self.tries += 1;
-                self.tries < MOST_TRIES
+                None
             }
-            (Outcome::Count(n @ 1..), What::Write { bytes, done, .. })
-                if n as usize <= bytes.len() - *done =>
-            {
+            (Outcome::Count(n), What::Write { bytes, done, .. }) => {
+                let (n, left) = (n as usize, bytes.len() - *done);
+                if n > left {
+                    counters.nonsense += 1;
+                    return Some(Outcome::Failed(libc::EPROTO));
+                }
                 self.tries = 0;
-                *done += n as usize;
-                *done < bytes.len()
+                *done += n;
+                (n == 0 || n == left).then_some(outcome)
             }
-            _ => false,
+            _ => Some(outcome),
         }
     }
 }
@@ -277,14 +281,14 @@ impl<R: Ring> Worker<R> {
         let place = place.filter(|place| place.generation == completion.token.generation());
         let Some(place) = place else { return self.counters.nonsense += 1 };
         let Some(mut errand) = place.errand.take() else { return self.counters.nonsense += 1 };
-        if errand.goes_on(completion.outcome) {
+        let Some(outcome) = errand.take_note(completion.outcome, &mut self.counters) else {
             let rest = errand.what.submission();
             place.errand = Some(errand);
             return self.ring.submit(completion.token, rest, &self.memory);
-        }
+        };
         place.generation = place.generation.next();
         self.errands.free.push(slot);
-        let answer = self.answer_of(errand.what, completion.outcome);
+        let answer = self.answer_of(errand.what, outcome);
         self.answer(errand.asker, errand.ticket, answer);
     }
 
@@ -316,15 +320,11 @@ impl<R: Ring> Worker<R> {
                 }
             }),
             What::Write { bytes, done, .. } => {
-                let left = bytes.len() - done;
+                let is_empty = bytes.is_empty();
                 // A part of the user's may be dropped with it.
                 let_go(bytes);
                 Answer::Written(match outcome {
-                    Outcome::Count(n) if n as usize > left => {
-                        self.counters.nonsense += 1;
-                        Err(io::Error::from_raw_os_error(libc::EPROTO))
-                    }
-                    Outcome::Count(0) if left > 0 && done == 0 => Err(io::ErrorKind::WriteZero.into()),
+                    Outcome::Count(0) if done == 0 && !is_empty => Err(io::ErrorKind::WriteZero.into()),
                     Outcome::Count(_) => Ok(done),
                     // What was written is told first, and the error to whoever goes on there.
                     _ if done > 0 => Ok(done),

@@ -18,6 +18,8 @@ pub(crate) struct Stored {
     content: Vec<u8>,
     /// What a sync has put there for good.
     durable: Vec<u8>,
+    /// A fault has struck that entitles the worker to tell of an error.
+    harmed: bool,
 }
 
 /// A file that was opened in one way or another.
@@ -33,7 +35,7 @@ type Done<T> = Result<T, i32>;
 impl World {
     /// Puts a file there, for good.
     pub(crate) fn put_file(&mut self, path: &[u8], content: &[u8]) {
-        let stored = Stored { content: content.to_vec(), durable: content.to_vec() };
+        let stored = Stored { content: content.to_vec(), durable: content.to_vec(), harmed: false };
         self.files.insert(path.to_vec(), Rc::new(RefCell::new(stored)));
     }
 
@@ -62,6 +64,17 @@ impl World {
         Ok(What::File(Opened { stored, flags }))
     }
 
+    /// Whether anything has happened to a file, so that an operation on it may fail.
+    pub(crate) fn is_harmed(&self, path: &[u8]) -> bool {
+        self.files.get(path).is_some_and(|stored| stored.borrow().harmed)
+    }
+
+    fn strikes_file(&mut self, fault: Fault, file: &Opened) -> bool {
+        let strikes = self.strikes(fault);
+        file.stored.borrow_mut().harmed |= strikes;
+        strikes
+    }
+
     fn opened(&mut self, thing: ThingId) -> Done<Opened> {
         match &self.thing(thing).what {
             What::File(opened) => Ok(opened.clone()),
@@ -71,7 +84,7 @@ impl World {
 
     pub(super) fn file_len(&mut self, thing: ThingId) -> Done<u64> {
         let file = self.opened(thing)?;
-        if self.strikes(Fault::FileFailed) {
+        if self.strikes_file(Fault::FileFailed, &file) {
             return Err(libc::EIO);
         }
         Ok(file.stored.borrow().content.len() as u64)
@@ -83,7 +96,7 @@ impl World {
         if file.flags & libc::O_ACCMODE == libc::O_WRONLY {
             return Err(libc::EBADF);
         }
-        if self.strikes(Fault::FileFailed) {
+        if self.strikes_file(Fault::FileFailed, &file) {
             return Err(libc::EIO);
         }
         let stored = file.stored.borrow();
@@ -101,11 +114,14 @@ impl World {
         if file.flags & libc::O_ACCMODE == libc::O_RDONLY {
             return Err(libc::EBADF);
         }
-        if self.strikes(Fault::FileFailed) {
+        if self.strikes_file(Fault::FileFailed, &file) {
             return Err(libc::EIO);
         }
-        if self.strikes(Fault::DiskFull) {
+        if self.strikes_file(Fault::DiskFull, &file) {
             return Err(libc::ENOSPC);
+        }
+        if self.strikes_file(Fault::NonsenseCount, &file) {
+            return Ok(bytes.len() + self.random.between(1, 100_000));
         }
         let mut len = bytes.len();
         if len > 1 && self.strikes(Fault::ShortWrite) {
@@ -122,7 +138,7 @@ impl World {
 
     pub(super) fn sync_file(&mut self, thing: ThingId) -> Done<()> {
         let file = self.opened(thing)?;
-        if self.strikes(Fault::SyncFailed) {
+        if self.strikes_file(Fault::SyncFailed, &file) {
             return Err(libc::EIO);
         }
         let stored = &mut *file.stored.borrow_mut();

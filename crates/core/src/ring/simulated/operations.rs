@@ -586,9 +586,6 @@ impl Running {
     }
 
     fn write_file(&mut self, world: &mut World, offset: u64) -> Step {
-        if world.strikes(Fault::NonsenseCount) {
-            return done(self.snapshot.len() + world.random.between(1, 100_000));
-        }
         let bytes = self.read_ranges();
         if bytes != self.snapshot {
             world.violated(format!("{:?}: what is being written was changed", self.token));

@@ -37,6 +37,8 @@ struct Book {
     readers: Vec<ClientId>,
     /// Of whose files so many bytes were said to be on the disk, since the peers looked last.
     synced: Vec<(ClientId, usize)>,
+    /// Whose files could not be written, synced or read.
+    failed: Vec<ClientId>,
     frame_timeout: Duration,
     /// Connections whose time was over before it was known whose they are.
     unnamed: usize,
@@ -134,6 +136,15 @@ impl Ledger {
 
     pub(super) fn take_synced(&self) -> Vec<(ClientId, usize)> {
         std::mem::take(&mut self.0.borrow_mut().synced)
+    }
+
+    /// A service was told of an error of its file.
+    pub(super) fn file_failed(&self, client: ClientId) {
+        self.0.borrow_mut().failed.push(client);
+    }
+
+    pub(super) fn take_failed(&self) -> Vec<ClientId> {
+        std::mem::take(&mut self.0.borrow_mut().failed)
     }
 
     pub(super) fn service_born(&self) {

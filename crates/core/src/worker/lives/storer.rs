@@ -1,6 +1,8 @@
 //! The storer: the service of a simulated life that writes what its client sends to a file, has it put onto the disk,
 //! and answers with what it then reads there.
 
+use std::io::ErrorKind;
+
 use bytes::Bytes;
 
 use crate::errand::{Answer, Ticket};
@@ -51,7 +53,17 @@ impl Storer {
         }
     }
 
-    fn failed(&self) -> Flow {
+    fn failed(&self, answer: &Answer) -> Flow {
+        let error = match answer {
+            Answer::Written(Err(error)) | Answer::Synced(Err(error)) | Answer::Read(Err(error)) => {
+                Some(error)
+            }
+            _ => None,
+        };
+        // What is interrupted time and again is given up, and that has no other reason.
+        if error.is_some_and(|error| error.kind() != ErrorKind::WouldBlock) {
+            self.ledger.file_failed(self.id);
+        }
         self.ledger.excuse(self.id, "the file could not be written");
         Flow::Abort
     }
@@ -136,7 +148,7 @@ impl Service for Storer {
                 self.ledger.check(fine, || format!("client {}: its file ends too soon", self.id));
                 self.unsent = Some(bytes);
             }
-            Event::Answer(..) => return self.failed(),
+            Event::Answer(_, answer) => return self.failed(&answer),
             Event::Closed(_) => return Flow::Wait,
             _ => {}
         }

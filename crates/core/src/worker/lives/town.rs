@@ -396,6 +396,10 @@ impl Peers for Town {
             let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
             self.ledger.check(is_there, || format!("client {id}: {n} bytes were synced, and are not there"));
         }
+        for id in self.ledger.take_failed() {
+            let fair = world.is_harmed(store_path(id).as_bytes());
+            self.ledger.check(fair, || format!("client {id}: an error of a file that nothing happened to"));
+        }
         self.check_ends(world);
         let mut moved = false;
         let alive = self.clients.iter().filter(|client| !client.done).count();
