@@ -206,8 +206,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forget to close a file whose asker is gone",
         hazard: UNOWNED,
-        file: "crates/core/src/errand.rs",
+        file: "crates/core/src/fs/file.rs",
         old: "        self.local.close(Descriptor::Plain(self.descriptor));\n",
+        new: "",
+    },
+    Mutation {
+        name: "keep the slot of a future that was dropped",
+        hazard: UNOWNED,
+        file: "crates/core/src/task/asking.rs",
+        old: "            self.local.abandon(self.slot, self.ticket);\n",
         new: "",
     },
     Mutation {

@@ -25,6 +25,7 @@
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
 //! | serve HTTP: closures, a router, files | [`http`] |
+//! | open, read, write and sync files in async handlers | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
@@ -36,10 +37,15 @@ mod reply;
 
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
-    Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
-    Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile, Output,
-    Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service, Stopper,
-    Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
+    Handle, Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
+    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
+    Stopper, Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+};
+/// Async handlers, and what they wait for.
+pub use campanile_core::{
+    Interval, JoinError, JoinHandle, Outcome, ReadHalf, Sleep, Stream, TimeLimited, WriteHalf, connect, fs,
+    interval, now, sleep, sleep_until, spawn, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

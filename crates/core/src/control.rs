@@ -12,14 +12,14 @@ use crate::address::Address;
 use crate::counters::Verdict;
 use crate::desk::{Desk, Handle, InnerFrame};
 use crate::errand::{Connect, Request, Ticket};
-use crate::file::{Extent, File, FileStat, OpenFile};
+use crate::fs::{Extent, File, FileStat, OpenFile};
 use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
 use crate::service::Service;
 use crate::time::Time;
 use crate::timeout::Timeout;
-use crate::wake::Waker;
+use crate::wake::{Wakee, Waker};
 
 /// The time, a timer, wakers, addresses, and what a service can ask its worker for. Answers come as
 /// [`Event::Answer`](crate::Event::Answer).
@@ -92,7 +92,7 @@ impl<'a> Control<'a> {
 
     /// Brings [`Event::Wake`](crate::Event::Wake) to another connection of this worker. Harmless when that is over.
     pub fn wake(&mut self, other: Handle) {
-        self.scope.desk.local.wake(other);
+        self.scope.desk.local.wake(Wakee::Connection(other));
     }
 
     /// A bounded channel to another service of this worker: see [`channel`](mod@crate::channel).
@@ -139,9 +139,9 @@ impl<'a> Control<'a> {
     /// Writes all of `bytes` at `offset`: [`Answer::Written`](crate::Answer::Written).
     ///
     /// The worker holds the bytes until the kernel is done with them. What the kernel takes in parts is written part by
-    /// part, and answered once. A write that was asked for is carried out even if this connection ends meanwhile. Writes
-    /// may overtake one another: what is to come later is asked for when what comes before was answered. That it was
-    /// written says that others read it, not that it is on the disk: see [`sync_file`](Self::sync_file).
+    /// part, and answered once. A write that was asked for is carried out even if this connection ends meanwhile.
+    /// Writes may overtake one another: what is to come later is asked for when what comes before was answered. That it
+    /// was written says that others read it, not that it is on the disk: see [`sync_file`](Self::sync_file).
     pub fn write_file(&mut self, file: &File, offset: u64, bytes: Bytes) -> Ticket {
         self.ask(Request::Write(file.clone(), offset, bytes))
     }

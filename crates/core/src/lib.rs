@@ -73,13 +73,14 @@ mod counters;
 mod desk;
 mod errand;
 mod error;
-mod file;
 mod file_pool;
 mod flight;
+pub mod fs;
 mod guard;
 mod holder;
 mod input;
 mod listener;
+mod local;
 mod nested;
 mod operation;
 mod output;
@@ -89,6 +90,8 @@ mod ring;
 mod send_pool;
 mod server;
 mod service;
+mod stream;
+mod task;
 mod time;
 mod timeout;
 mod timer;
@@ -105,7 +108,7 @@ pub use counters::{Counters, Figure, FigureKind, Verdict};
 pub use desk::Handle;
 pub use errand::{Answer, Connect, ConnectError, Ticket};
 pub use error::ServeError;
-pub use file::{File, FileStat, OpenFile};
+pub use fs::{File, FileStat, OpenFile};
 pub use guard::{Panic, guard};
 pub use holder::{Holder, Process};
 pub use input::Input;
@@ -115,9 +118,14 @@ pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
     Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
-    Stopper, Successor, Survey, UnknownName, WorkerId,
+    Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
+pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
+pub use task::{
+    Elapsed, Interval, JoinError, JoinHandle, Sleep, TimeLimited, interval, now, sleep, sleep_until, spawn,
+    timeout,
+};
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
 pub use wake::Waker;

@@ -24,9 +24,9 @@ use std::ptr::null_mut;
 use io_uring::{cqueue, opcode, squeue, types};
 
 use crate::buffer_ring::{self};
-use crate::file::Extent;
 use crate::file_pool::FilePool;
 use crate::flight::{Flight, FlightIndex, Flights};
+use crate::fs::Extent;
 use crate::send_pool::{BufferIndex, SendPool};
 use crate::token::Token;
 

@@ -19,8 +19,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, So
 use socket2::SockRef;
 
 use crate::address::Address;
-use crate::file::{Extent, FileStat};
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
+use crate::fs::{Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
 use crate::wake::Kick;
 

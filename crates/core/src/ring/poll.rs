@@ -35,7 +35,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use socket2::{Domain, SockRef};
 
 use crate::address::Address;
-use crate::file::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::wake::Kick;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::file::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::wake::Kick;

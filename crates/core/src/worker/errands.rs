@@ -11,9 +11,9 @@ use socket2::{Protocol, Socket, Type};
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::desk::Handle;
-use crate::errand::{Answer, Connect, ConnectError, Request, Ticket};
-use crate::file::{Extent, File, FileStat};
+use crate::errand::{Answer, Asker, Connect, ConnectError, Request, Ticket};
 use crate::flight::{Flight, FlightIndex};
+use crate::fs::{Extent, File, FileStat};
 use crate::guard::let_go;
 use crate::input::Input;
 use crate::operation::{Completion, Descriptor, Outcome, Submission};
@@ -49,7 +49,7 @@ pub(super) struct Errands {
 
 #[derive(Debug)]
 struct Read {
-    asker: Handle,
+    asker: Asker,
     ticket: Ticket,
     file: File,
     offset: u64,
@@ -64,7 +64,7 @@ struct Place {
 
 #[derive(Debug)]
 struct Errand {
-    asker: Handle,
+    asker: Asker,
     ticket: Ticket,
     what: What,
     /// How often in a row it was tried in vain.
@@ -151,8 +151,8 @@ impl<R: Ring> Worker<R> {
         self.run_reads();
         self.close_files();
         // What is asked for meanwhile is for the next turn: a service may ask again whenever it is answered.
-        for _ in 0..self.desk.requests.len() {
-            let Some((asker, ticket, request)) = self.desk.requests.pop_front() else { break };
+        for _ in 0..self.desk.local.requests() {
+            let Some((asker, ticket, request)) = self.desk.local.next_request() else { break };
             self.run_errand(asker, ticket, request);
         }
         self.hasten_loans();
@@ -162,8 +162,7 @@ impl<R: Ring> Worker<R> {
     fn run_reads(&mut self) {
         for is_short in [true, false] {
             while let Some(read) = self.errands.waiting(is_short).pop_front() {
-                let slot = &self.slots[read.asker.slot as usize];
-                if slot.generation != read.asker.generation || slot.connection.is_none() {
+                if !self.waits(read.asker, read.ticket) {
                     continue;
                 }
                 let Some(into) = self.take_buffer(is_short) else {
@@ -172,6 +171,17 @@ impl<R: Ring> Worker<R> {
                 };
                 self.begin_read(read, into);
             }
+        }
+    }
+
+    /// Whether who asked still waits for the answer.
+    fn waits(&self, asker: Asker, ticket: Ticket) -> bool {
+        match asker {
+            Asker::Connection(name) => self
+                .slots
+                .get(name.slot as usize)
+                .is_some_and(|slot| slot.generation == name.generation && slot.connection.is_some()),
+            Asker::Future(slot) => self.desk.local.is_awaited(slot, ticket),
         }
     }
 
@@ -232,11 +242,16 @@ impl<R: Ring> Worker<R> {
         let shared = self.desk.take_shared();
         self.errands.long.clear();
         self.errands.short.clear();
+        self.desk.local.tasks.close();
         let_go((factory, shared));
         self.close_files();
     }
 
-    fn run_errand(&mut self, asker: Handle, ticket: Ticket, request: Request) {
+    fn run_errand(&mut self, asker: Asker, ticket: Ticket, request: Request) {
+        if matches!(asker, Asker::Future(_)) && !self.waits(asker, ticket) {
+            // The future was dropped. What was connected for it finds out by itself.
+            return let_go(request);
+        }
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
@@ -262,7 +277,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn begin(&mut self, asker: Handle, ticket: Ticket, what: What) {
+    fn begin(&mut self, asker: Asker, ticket: Ticket, what: What) {
         let submission = what.submission();
         let errands = &mut self.errands;
         let slot = errands.free.pop().unwrap_or_else(|| {
@@ -339,11 +354,16 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Takes an answer to who asked. If that is gone the answer is dropped, which closes a file and frees memory.
-    fn answer(&mut self, asker: Handle, ticket: Ticket, answer: Answer) {
-        self.with_connection(asker, |connection, env| connection.handle_answer(ticket, answer, env));
+    fn answer(&mut self, asker: Asker, ticket: Ticket, answer: Answer) {
+        match asker {
+            Asker::Connection(name) => {
+                self.with_connection(name, |connection, env| connection.handle_answer(ticket, answer, env));
+            }
+            Asker::Future(slot) => self.desk.local.answer(slot, ticket, answer),
+        }
     }
 
-    fn open_connection(&mut self, asker: (Handle, Ticket), to: Connect, service: Box<dyn Service>) {
+    fn open_connection(&mut self, asker: (Asker, Ticket), to: Connect, service: Box<dyn Service>) {
         let refusal = match self.state {
             State::Running if self.live < self.config.max_connections => None,
             State::Running => Some(ConnectError::TooMany),

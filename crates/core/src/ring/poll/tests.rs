@@ -10,8 +10,8 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::*;
 use crate::config::Config;
-use crate::file::{Extent, OpenFile};
 use crate::flight::Flight;
+use crate::fs::{Extent, OpenFile};
 use crate::operation::Half;
 use crate::token::{Generation, Kind};
 use crate::worker::memory_for;

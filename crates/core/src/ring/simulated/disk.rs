@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::file::FileStat;
+use crate::fs::FileStat;
 use crate::operation::Descriptor;
 
 use super::faults::Fault;

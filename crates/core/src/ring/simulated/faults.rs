@@ -87,6 +87,7 @@ counted! {
         FileRetried => "asked of a file again after EINTR or EAGAIN",
         WriteResumed => "wrote the rest to a file after a short write",
         WriteCutShort => "told how much was written to a file before an error",
+        FutureDropped => "dropped a future that waited for a file",
         StrayClosed => "closed a descriptor that nobody wants",
         ReceiveCancelled => "cancelled a receive",
         AcceptCancelled => "cancelled an accept",

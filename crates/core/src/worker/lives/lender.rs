@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::errand::{Answer, Ticket};
-use crate::file::{File, OpenFile};
+use crate::fs::{File, OpenFile};
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Service};

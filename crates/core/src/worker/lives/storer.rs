@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use bytes::Bytes;
 
 use crate::errand::{Answer, Ticket};
-use crate::file::{File, OpenFile};
+use crate::fs::{File, OpenFile};
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Service};
@@ -62,7 +62,7 @@ impl Storer {
         };
         // What is interrupted time and again is given up, and that has no other reason.
         if error.is_some_and(|error| error.kind() != ErrorKind::WouldBlock) {
-            self.ledger.file_failed(self.id);
+            self.ledger.file_failed(store_path(self.id));
         }
         self.ledger.excuse(self.id, "the file could not be written");
         Flow::Abort
@@ -140,7 +140,7 @@ impl Service for Storer {
             Event::Answer(ticket, Answer::Synced(Ok(()))) => {
                 let of = self.sync.take().filter(|(of, _)| *of == ticket).map_or(0, |(_, synced)| synced);
                 self.synced = self.synced.max(of);
-                self.ledger.synced(self.id, of);
+                self.ledger.synced(self.id, store_path(self.id), of);
             }
             Event::Answer(ticket, Answer::Read(Ok(bytes))) if self.read == Some(ticket) => {
                 self.read = None;

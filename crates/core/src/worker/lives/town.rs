@@ -28,13 +28,14 @@ pub(super) enum Kind {
     File,
     Lend,
     Store,
+    Await,
     Abort,
     Panic,
     Close,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 13] = [
+    pub(super) const ALL: [Kind; 14] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -45,6 +46,7 @@ impl Kind {
         Kind::File,
         Kind::Lend,
         Kind::Store,
+        Kind::Await,
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
@@ -263,7 +265,7 @@ impl Town {
             expected,
             received: 0,
             // A file is complete when all has come.
-            ends_early: random.chance(400) || kind == Kind::Store,
+            ends_early: random.chance(400) || matches!(kind, Kind::Store | Kind::Await),
             ended: false,
             fragment: *random.pick(&[1, 7, 100, 1_000, 10_000]),
             gulp: *random.pick(&[7, 100, 1_000, 10_000]),
@@ -391,14 +393,14 @@ impl Peers for Town {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
         }
-        for (id, n) in self.ledger.take_synced() {
-            let durable = world.durable(store_path(id).as_bytes()).unwrap_or_default();
+        for (id, path, n) in self.ledger.take_synced() {
+            let durable = world.durable(path.as_bytes()).unwrap_or_default();
             let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
-            self.ledger.check(is_there, || format!("client {id}: {n} bytes were synced, and are not there"));
+            self.ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
         }
-        for id in self.ledger.take_failed() {
-            let fair = world.is_harmed(store_path(id).as_bytes());
-            self.ledger.check(fair, || format!("client {id}: an error of a file that nothing happened to"));
+        for path in self.ledger.take_failed() {
+            let fair = world.is_harmed(path.as_bytes());
+            self.ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
         }
         self.check_ends(world);
         let mut moved = false;

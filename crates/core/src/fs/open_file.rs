@@ -1,21 +1,19 @@
-//! The file: how one is opened, what is open, and what is known of it.
+//! The file to open: which, and how.
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use crate::desk::Local;
+use super::{File, no_answer};
+use crate::errand::{Answer, Request};
 use crate::flight::{Flight, OpenHow};
-use crate::operation::Descriptor;
-use crate::ring::Ring;
+use crate::local::Local;
+use crate::task::Asking;
 
-/// A file to open: for reading, unless it is told otherwise. The options are those of [`std::fs::OpenOptions`].
+/// A file to open, or to make: for reading, unless it is told otherwise. The options are those of [`std::fs::OpenOptions`].
 ///
 /// It is opened with O_NONBLOCK and O_NOCTTY, so that a pipe or a terminal of that name holds nobody up, and with
 /// O_CLOEXEC.
@@ -26,6 +24,8 @@ use crate::ring::Ring;
 /// let log = OpenFile::at("access.log").append(true).create(true).mode(0o640);
 /// let fresh = OpenFile::at("upload.part").read(true).write(true).create_new(true);
 /// ```
+///
+/// A future awaits [`open`](Self::open); a service asks by [`Control::open_file`](crate::Control::open_file).
 #[derive(Debug, Clone)]
 pub struct OpenFile {
     /// `None` if the path has a zero byte in it, which no file's has.
@@ -128,6 +128,21 @@ impl OpenFile {
         self
     }
 
+    /// Opens it. Dropped before that is done, the future leaves nothing open, though a file may have been made.
+    ///
+    /// # Errors
+    /// Whatever the kernel says (openat2(2)); `InvalidInput` if what was asked for makes no sense, or if the path has a
+    /// zero byte in it.
+    ///
+    /// # Panics
+    /// Outside of a worker.
+    pub async fn open(self) -> io::Result<File> {
+        match Asking::new(Local::expect("OpenFile::open"), Request::Open(self)).await {
+            Answer::Opened(opened) => opened,
+            other => Err(no_answer(&other)),
+        }
+    }
+
     /// What the kernel is told; an error if it makes no sense.
     pub(crate) fn into_flight(self) -> io::Result<Flight> {
         let flags = self.access()? | self.creation()?;
@@ -169,108 +184,4 @@ impl OpenFile {
 
 fn invalid(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
-}
-
-/// How much of a file is to be on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// All that there is to know of it too (fsync(2)).
-    All,
-    /// What it takes to read the bytes again (fdatasync(2)).
-    Data,
-}
-
-/// An open file of a worker. The last clone to be dropped closes it, by an operation that blocks nobody.
-#[derive(Debug, Clone)]
-pub struct File(Rc<OpenedFile>);
-
-#[derive(Debug)]
-struct OpenedFile {
-    descriptor: RawFd,
-    /// Whether what is known of it is told without a wait; `None` before anybody asked.
-    stats_at_once: Cell<Option<bool>>,
-    local: Rc<Local>,
-}
-
-impl File {
-    pub(crate) fn new(descriptor: RawFd, local: &Rc<Local>) -> File {
-        let stats_at_once = Cell::new(None);
-        File(Rc::new(OpenedFile { descriptor, stats_at_once, local: Rc::clone(local) }))
-    }
-
-    pub(crate) fn raw(&self) -> RawFd {
-        self.0.descriptor
-    }
-
-    /// What is known of it, if that needs no wait.
-    pub(crate) fn stat_now(&self, ring: &dyn Ring) -> Option<io::Result<FileStat>> {
-        let OpenedFile { descriptor, stats_at_once, .. } = &*self.0;
-        let at_once = stats_at_once.get().unwrap_or_else(|| {
-            let at_once = ring.stats_at_once(*descriptor);
-            stats_at_once.set(Some(at_once));
-            at_once
-        });
-        at_once.then(|| ring.stat_now(*descriptor))
-    }
-}
-
-impl Drop for OpenedFile {
-    fn drop(&mut self) {
-        self.local.close(Descriptor::Plain(self.descriptor));
-    }
-}
-
-/// What the kernel knows of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileStat {
-    /// Its length in bytes.
-    pub len: u64,
-    /// When its content was last changed; `UNIX_EPOCH` for whatever was changed before that.
-    pub modified: SystemTime,
-    /// When its content, name, owner or mode was last changed; `UNIX_EPOCH` for whatever was changed before that.
-    pub changed: SystemTime,
-    /// Its number within its file system: another file at the same path has another.
-    pub inode: u64,
-    /// How many names it has; none once it was removed, or another was put in its place.
-    pub links: u64,
-    /// Whether it is an ordinary file.
-    pub is_file: bool,
-    /// Whether it is a directory.
-    pub is_dir: bool,
-}
-
-impl FileStat {
-    pub(crate) fn from_statx(stat: &libc::statx) -> FileStat {
-        let kind = u32::from(stat.stx_mode) & libc::S_IFMT;
-        FileStat {
-            len: stat.stx_size,
-            modified: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
-            changed: time(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec.into()),
-            inode: stat.stx_ino,
-            links: stat.stx_nlink.into(),
-            is_file: kind == libc::S_IFREG,
-            is_dir: kind == libc::S_IFDIR,
-        }
-    }
-
-    // The widths of these fields are not the same everywhere.
-    #[allow(clippy::unnecessary_cast, clippy::cast_lossless)]
-    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> FileStat {
-        let kind = stat.st_mode as u32 & libc::S_IFMT;
-        FileStat {
-            len: stat.st_size as u64,
-            modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
-            changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
-            inode: stat.st_ino as u64,
-            links: stat.st_nlink as u64,
-            is_file: kind == libc::S_IFREG,
-            is_dir: kind == libc::S_IFDIR,
-        }
-    }
-}
-
-fn time(seconds: i64, nanos: u64) -> SystemTime {
-    let since = |seconds| Duration::from_secs(seconds) + Duration::from_nanos(nanos);
-    u64::try_from(seconds).map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + since(seconds))
 }
