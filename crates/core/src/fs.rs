@@ -1,7 +1,7 @@
 //! Files: opened, read, written and synced without blocking their worker.
 //!
-//! What is here is for futures. A service asks the same by its [`Context`](crate::Context), and is answered by an event:
-//! [`Control::open_file`](crate::Control::open_file) and what follows there.
+//! What is here is for futures. A service asks the same by its [`Context`](crate::Context), and is answered by an
+//! event: [`Control::open_file`](crate::Control::open_file) and what follows there.
 //!
 //! ```no_run
 //! use campanile_core::{Stream, fs};

@@ -285,7 +285,7 @@ fn errors_are_those_of_the_kernel() {
 fn what_was_asked_for_is_written_to_its_end() {
     for ring in RINGS {
         let place = Place::new();
-        let (path, bytes) = (place.at("file"), content(3, 16 << 20));
+        let (path, bytes) = (place.at("file"), content(3, 4 << 20));
         let (theirs, at) = (bytes.clone(), path.clone());
         let server = Server::new().listen("127.0.0.1:0").workers(1).ring(ring).serve(move || {
             let (bytes, path) = (theirs.clone(), at.clone());

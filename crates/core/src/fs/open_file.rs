@@ -13,7 +13,8 @@ use crate::flight::{Flight, OpenHow};
 use crate::local::Local;
 use crate::task::Asking;
 
-/// A file to open, or to make: for reading, unless it is told otherwise. The options are those of [`std::fs::OpenOptions`].
+/// A file to open, or to make: for reading, unless it is told otherwise. The options are those of
+/// [`std::fs::OpenOptions`].
 ///
 /// It is opened with O_NONBLOCK and O_NOCTTY, so that a pipe or a terminal of that name holds nobody up, and with
 /// O_CLOEXEC.
