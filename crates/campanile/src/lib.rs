@@ -25,6 +25,7 @@
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
 //! | serve HTTP: closures, a router, files | [`http`] |
+//! | open, read, write and sync files in async handlers | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
@@ -46,7 +47,7 @@ pub use campanile_core::{
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
-    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf,
+    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf, fs,
     interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.

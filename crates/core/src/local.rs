@@ -262,6 +262,13 @@ impl Local {
         Poll::Ready(answer)
     }
 
+    /// How many answers are waited for.
+    #[cfg(test)]
+    pub(crate) fn awaited(&self) -> usize {
+        let answers = self.answers.borrow();
+        answers.slots.len() - answers.free.len()
+    }
+
     /// Nobody waits any more.
     pub(crate) fn abandon(&self, slot: u32, ticket: Ticket) {
         if self.is_awaited(slot, ticket) {

@@ -18,7 +18,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Submission};
 use crate::token::Token;
 use crate::wake::Kick;

@@ -632,8 +632,8 @@ impl<R: Ring> Drop for Worker<R> {
             // SAFETY: as above; the ring had nothing in flight, so the kernel is done with it.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         } else {
-            // Connections hold the `Bytes` that a send names.
-            std::mem::forget(std::mem::take(&mut self.slots));
+            // Connections hold the `Bytes` that a send names, and errands those that a write names.
+            std::mem::forget((std::mem::take(&mut self.slots), std::mem::take(&mut self.errands)));
             tracing::error!(
                 "the kernel did not let go of a worker's buffers in time; they are leaked on purpose"
             );

@@ -24,7 +24,7 @@ use io_uring::{EnterFlags, IoUring, Submitter, opcode, squeue, types};
 
 use crate::address::Address;
 use crate::buffer_ring::GROUP;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;

@@ -6,10 +6,12 @@
 //! that nobody holds, a descriptor closed twice or during its shutdown, a second receive on a socket, a sleep for ever.
 //!
 //! * [`world`]: the far side: streams, listeners, files, descriptors.
+//! * [`disk`]: the files of it.
 //! * [`operations`]: every operation, carried out.
 //! * [`kernel`]: the queues, and the order in which things complete.
 //! * [`faults`]: what goes wrong, and what is counted.
 
+mod disk;
 pub(crate) mod faults;
 pub(crate) mod kernel;
 mod operations;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::wake::Kick;
