@@ -26,6 +26,7 @@ pub mod convert;
 mod error;
 mod exchange;
 mod first;
+mod into_response;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -38,14 +39,16 @@ mod serve;
 mod service;
 mod shared;
 mod timers;
+mod waiting;
 
 pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
-    BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
+    BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
 pub use config::{Config, MAX_FIELDS};
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};
+pub use into_response::{IntoBody, IntoResponse, respond};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use probes::{health, readiness};
@@ -54,6 +57,7 @@ pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
 pub use serve::serve;
 pub use service::{Http, service};
+pub use waiting::{Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frames, pieces, stream, wait};
 
 /// Answers requests.
 ///
