@@ -226,12 +226,9 @@ async fn impatient(mut request: OwnedRequest) -> Result<String, Error> {
         let body = request.body();
         let piece = match bytes % 3 {
             0 | 1 => first_of(body.next(), dropped % 4).await,
-            _ => match first_of(body.collect(1 << 30), dropped % 4).await {
-                Some(whole) => {
-                    Some(Some(whole).filter(|whole| !matches!(whole, Ok(whole) if whole.is_empty())))
-                }
-                None => None,
-            },
+            _ => first_of(body.collect(1 << 30), dropped % 4)
+                .await
+                .map(|whole| Some(whole).filter(|whole| !whole.as_ref().is_ok_and(Bytes::is_empty))),
         };
         let Some(piece) = piece else {
             dropped += 1;

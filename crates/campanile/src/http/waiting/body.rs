@@ -19,13 +19,13 @@ use crate::http::error::Error;
 /// Nothing is read that nobody waits for, so a client that sends faster than its body is read is held up. A client that
 /// waits to be told to send it (`100 Continue`) is told when it is first waited for.
 ///
-/// Every future here may be dropped at any moment, by a timeout for instance: what it would have returned is returned by
-/// the next. A body that is invalid, or too late ([`Config::body_timeout`](crate::http::Config)), ends the request, and
-/// with it the handler, as everywhere. It can be given to another task of the worker; once the request is over, whoever
-/// reads on gets an error.
+/// Every future here may be dropped at any moment, by a timeout for instance: what it would have returned is returned
+/// by the next. A body that is invalid, or too late ([`Config::body_timeout`](crate::http::Config)), ends the request,
+/// and with it the handler, as everywhere. It can be given to another task of the worker; once the request is over,
+/// whoever reads on gets an error.
 ///
-/// It is a [`Stream`] of `io::Result<Bytes>`, and a [`Body`](http_body::Body) of the crate `http-body`. As the body of an
-/// answer it is passed on while it comes.
+/// It is a [`Stream`] of `io::Result<Bytes>`, and a [`Body`](http_body::Body) of the crate `http-body`. As the body of
+/// an answer it is passed on while it comes.
 #[derive(Debug)]
 pub struct Body {
     lease: Lease,

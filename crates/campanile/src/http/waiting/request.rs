@@ -14,8 +14,8 @@ use crate::http::{BodyLength, Field, Method, Version};
 
 /// A request with its body, for a handler that [waits](super::wait).
 ///
-/// It is a copy of the head, since that is gone from the receive memory while a handler waits. The memory of the copy is
-/// the worker's, and used again when the request and its body are dropped.
+/// It is a copy of the head, since that is gone from the receive memory while a handler waits. The memory of the copy
+/// is the worker's, and used again when the request and its body are dropped.
 ///
 /// All of it is what [`Request`](crate::http::Request) has, by the same names.
 pub struct OwnedRequest {

@@ -88,8 +88,8 @@ impl IntoBody for Body {
 /// A body of the crate `http-body` as that of an answer: see [`frames`].
 pub struct Frames<B>(B);
 
-/// A [`Body`](http_body::Body) of the crate `http-body` as that of an answer, with its trailers; like [`pieces`], and with
-/// its length if it knows that. A response of another framework becomes one of ours by
+/// A [`Body`](http_body::Body) of the crate `http-body` as that of an answer, with its trailers; like [`pieces`], and
+/// with its length if it knows that. A response of another framework becomes one of ours by
 /// `response.map(http::frames)`.
 pub fn frames<B>(body: B) -> Frames<B>
 where

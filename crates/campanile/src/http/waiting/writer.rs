@@ -24,9 +24,9 @@ pub struct Written<F> {
 
 /// The body of an answer, written piece by piece by an async closure.
 ///
-/// A write waits until there is room for it, so a client that does not read stops the closure. The body is complete when
-/// the closure returns; an error cuts it, and the client sees that it is incomplete. When the client is gone the closure is
-/// dropped where it waits. To HEAD it is not called.
+/// A write waits until there is room for it, so a client that does not read stops the closure. The body is complete
+/// when the closure returns; an error cuts it, and the client sees that it is incomplete. When the client is gone the
+/// closure is dropped where it waits. To HEAD it is not called.
 ///
 /// ```
 /// use campanile::http;
