@@ -24,7 +24,7 @@
 //! | see what it does | [`ServerHandle::counters`], [`Monitor`], [`http::Metrics`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
-//! | serve HTTP: closures, a router, files | [`http`] |
+//! | serve HTTP: closures, async ones too, a router, files | [`http`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |

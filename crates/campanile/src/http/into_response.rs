@@ -9,14 +9,14 @@ use super::error::Error;
 use super::response::{Answered, Head, Response, TEXT};
 use super::waiting::{Body, Frames, Pieces, Written};
 
-/// What is an answer: it is written into the [`Response`] that the connection has for it, so it costs no memory beyond its
-/// own.
+/// What is an answer: it is written into the [`Response`] that the connection has for it, so it costs no memory beyond
+/// its own.
 ///
 /// | is an answer | and means |
 /// |---|---|
-/// | a [body](IntoBody): `&str`, `String`, `Bytes`, `Vec<u8>`, [`Body`], [`pieces`](super::pieces), [`stream`](super::stream) ... | 200 with it |
+/// | `&str`, `String`, `Bytes`, `Vec<u8>`, [`Body`], `pieces`, `frames`, `stream`: any [body](IntoBody) | 200 with it |
 /// | a status: `u16`, [`StatusCode`](::http::StatusCode) | that, without a body |
-/// | `(status, body)`, `(status, fields, body)` | that; fields are pairs of a name and a value: an array, a `Vec`, a `&HeaderMap` |
+/// | `(status, body)`, `(status, fields, body)` | that; fields are an array or so of names and values, or a `&HeaderMap` |
 /// | [`http::Response`](::http::Response) of a body | that: see [`Response::send`] |
 /// | `Result<_, E>` of an answer and of what turns into an [`Error`] by `?` | either |
 /// | [`respond`] of a closure | what the closure does with the [`Response`] |
@@ -25,8 +25,8 @@ use super::waiting::{Body, Frames, Pieces, Written};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no answer to an HTTP request",
     label = "cannot be sent as an answer",
-    note = "return a text, `Bytes`, a status, `(status, body)`, `(status, fields, body)`, an `http::Response`, a `Result` \
-            of these with any error, or `campanile::http::respond(|response| ...)`",
+    note = "return a text, `Bytes`, a status, `(status, body)`, `(status, fields, body)`, an `http::Response`, a \
+            `Result` of these with any error, or `campanile::http::respond(|response| ...)`",
     note = "a stream is handed over as `http::pieces(stream)`, a body of the crate `http-body` as `http::frames(body)`"
 )]
 pub trait IntoResponse {
@@ -197,7 +197,7 @@ where
 /// ```
 /// use campanile::http;
 ///
-/// let gone = http::wait(async |_| http::respond(|response| response.status(410).field("X-Why", "old").close().empty()));
+/// let gone = http::wait(async |_| http::respond(|response| response.status(410).close().empty()));
 /// # fn is_a_service(_: impl campanile::Service) {}
 /// # is_a_service(http::service(gone));
 /// ```

@@ -9,6 +9,8 @@
 //! | answer at once | [`Response::text`], [`Response::status`] |
 //! | read a whole body first | [`Response::collect`] |
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
+//! | wait: for time, for another server, for a body | [`wait`], [`OwnedRequest`], [`IntoResponse`] |
+//! | stream by async code | [`Body`], [`stream`](fn@stream), [`pieces`], [`frames`] |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
 //! | be watched: metrics for Prometheus, whether it lives, whether it is ready | `Metrics`, [`health`], [`readiness`] |
 //! | use the types of the `http` crate | [`convert`], [`Response::send`] |
@@ -67,6 +69,7 @@ pub use waiting::{Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frame
     message = "`{Self}` is no handler of HTTP requests",
     note = "implement `http::Handler`, or pass a closure `|request, response| ...` that returns \
             `Result<http::Answered, http::Error>`",
+    note = "an async closure or function is handed over as `http::wait(async |request| ...)`",
     note = "a closure that is stored in a variable first needs its types written out: \
             `|request: &Request<'_>, response: Response<'_, '_>|`"
 )]
