@@ -16,7 +16,7 @@ use super::waiting::{Body, Frames, Pieces, Written};
 /// |---|---|
 /// | `&str`, `String`, `Bytes`, `Vec<u8>`, [`Body`], `pieces`, `frames`, `stream`: any [body](IntoBody) | 200 with it |
 /// | a status: `u16`, [`StatusCode`](::http::StatusCode) | that, without a body |
-/// | `(status, body)`, `(status, fields, body)` | that; fields are an array or so of names and values, or a `&HeaderMap` |
+/// | `(status, body)`, `(status, fields, body)` | that; fields are pairs, in an array for instance, or a `&HeaderMap` |
 /// | [`http::Response`](::http::Response) of a body | that: see [`Response::send`] |
 /// | `Result<_, E>` of an answer and of what turns into an [`Error`] by `?` | either |
 /// | [`respond`] of a closure | what the closure does with the [`Response`] |

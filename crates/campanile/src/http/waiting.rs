@@ -1,8 +1,8 @@
 //! Handlers that wait: async closures and functions, beside those that answer at once.
 //!
 //! The future of a request is polled within the call of the handler, so one that never waits is answered like any
-//! other: at once, and without an allocation, since the memory of futures and of the heads they are given is used again.
-//! One that waits goes on as a responder (see `driver.rs`), and the body of its request comes by a link (`link.rs`).
+//! other: at once, and without an allocation, since the memory of futures and of the heads they are given is used
+//! again. One that waits goes on as a responder (`driver.rs`), and the body of its request comes by a link (`link.rs`).
 
 mod body;
 mod boxes;
@@ -65,8 +65,8 @@ pub use writer::{BodyWriter, Written, stream};
 ///
 /// When the client is gone, the future is **dropped** where it waits. What has to be brought to its end all the same is
 /// given to a task of its own, by [`spawn`](crate::spawn). A panic is answered as in any handler, and so is an error.
-/// How long it may take is the handler's own to say, by [`timeout`](crate::timeout). When the server drains, handlers that
-/// wait are finished within [`Config::drain_time`](crate::Config), and their answers say that they are the last.
+/// How long it may take is the handler's own to say, by [`timeout`](crate::timeout). When the server drains, handlers
+/// that wait are finished within [`Config::drain_time`](crate::Config), and their answers say that they are the last.
 ///
 /// A wake may come from any thread. One that comes when the request is over does nothing.
 pub fn wait<F, R>(handle: F) -> impl Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error> + 'static
