@@ -62,7 +62,7 @@ const LONG: &[(&str, usize, &str)] = &[
 const MAX_COLUMNS: usize = 120;
 
 /// The small examples, and the length that each stays below.
-const EXAMPLES: &[&str] = &["echo", "http-hello", "lines", "relay"];
+const EXAMPLES: &[&str] = &["echo", "http-async", "http-hello", "lines", "relay"];
 const MAX_EXAMPLE_LINES: usize = 60;
 
 /// What a crate may depend on within the workspace, its tests included.

@@ -24,8 +24,10 @@
 //! | see what it does | [`ServerHandle::counters`], [`Monitor`], [`http::Metrics`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
-//! | serve HTTP: closures, a router, files | [`http`] |
-//! | open, read, write and sync files in async handlers | [`fs`] |
+//! | serve HTTP: closures, async ones too, a router, files | [`http`] |
+//! | serve by an async function | [`Stream`], [`Server::serve`], [`Server::handle_with`] |
+//! | wait in one: for time, tasks, other connections, what blocks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`connect`], [`spawn_blocking`] |
+//! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
