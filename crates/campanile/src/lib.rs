@@ -26,7 +26,8 @@
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
 //! | serve HTTP: closures, async ones too, a router, files | [`http`] |
 //! | serve by an async function | [`Stream`], [`Server::serve`], [`Server::handle_with`] |
-//! | wait in one: for time, tasks, other connections, what blocks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`connect`], [`spawn_blocking`] |
+//! | wait in one for time, or for tasks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`WorkerHandle`] |
+//! | wait in one for other connections, or for what blocks | [`connect`], [`spawn_blocking`] |
 //! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
