@@ -70,6 +70,7 @@ mod config;
 mod connection;
 mod control;
 mod counters;
+mod datagram;
 mod desk;
 mod errand;
 mod error;
