@@ -4,6 +4,7 @@ mod end;
 mod inherited;
 mod monitor;
 mod ring;
+mod serving;
 mod stopper;
 mod successor;
 #[cfg(test)]
@@ -24,7 +25,6 @@ use crate::operation::Memory;
 use crate::refusal::Surroundings;
 use crate::ring::Ring;
 use crate::ring::probe::Capabilities;
-use crate::service::Service;
 use crate::time::SystemClock;
 use crate::wake::Mailbox;
 use crate::worker::{Factory, Listening, Worker, memory_for};
@@ -38,6 +38,9 @@ use inherited::{Listeners, Share};
 pub use stopper::Stopper;
 use successor::Estate;
 pub use successor::{HandOverError, Successor};
+
+use serving::Beside;
+pub use serving::Serves;
 
 use ring::{Chosen, Opening, Wanted, open_poll, open_uring, ring_kib};
 pub use ring::{Feature, RingKind, UnknownName};
@@ -75,6 +78,7 @@ pub struct Server {
     without: Vec<Feature>,
     config: Config,
     monitor: Monitor,
+    beside: Beside,
 }
 
 /// Makes a worker's factory of services, on that worker's thread.
@@ -184,49 +188,13 @@ impl Server {
         self.monitor.clone()
     }
 
-    /// Starts, and returns when it listens: every connection runs a service made by `make`, which is called on the
-    /// worker that accepted it, once for each connection.
-    ///
-    /// # Errors
-    /// When an address cannot be listened on, or the kernel refuses a ring; nothing is left running then.
-    pub fn serve<S: Service + 'static>(
-        self,
-        make: impl Fn() -> S + Send + Sync + 'static,
-    ) -> Result<ServerHandle, ServeError> {
-        let make = Arc::new(make);
-        let factory: MakeFactory = Arc::new(move |_| {
-            let make = Arc::clone(&make);
-            Box::new(move |_| Box::new(make()))
-        });
-        self.start(&factory)
-    }
-
-    /// Starts: `state` is called once on each worker's thread, and what it returns is that worker's own; `make` makes
-    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`.
-    ///
-    /// # Errors
-    /// As [`serve`](Self::serve).
-    pub fn serve_with<T: 'static, S: Service + 'static>(
-        self,
-        state: impl Fn(WorkerId) -> T + Send + Sync + 'static,
-        make: impl Fn(&mut T, ListenerId) -> S + Send + Sync + 'static,
-    ) -> Result<ServerHandle, ServeError> {
-        let make = Arc::new(make);
-        let factory: MakeFactory = Arc::new(move |worker| {
-            let make = Arc::clone(&make);
-            let mut state = state(worker);
-            Box::new(move |listener| Box::new(make(&mut state, ListenerId(listener))))
-        });
-        self.start(&factory)
-    }
-
     fn start(mut self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
         if let Some(mistake) = self.mistake.take() {
             return Err(mistake);
         }
         let line = self.inherited.line.take();
         let mut shared = std::mem::take(&mut self.inherited).settle(&mut self.addresses);
-        if self.addresses.is_empty() {
+        if self.addresses.is_empty() && self.beside.is_empty() {
             return Err(ServeError::NoAddress);
         }
         let wanted = Wanted::new(self.ring, &self.without)?;
@@ -285,6 +253,7 @@ impl Server {
                 capabilities: capabilities.clone(),
                 surroundings: surroundings.clone(),
                 make: Arc::clone(make),
+                beside: self.beside.clone(),
             };
             let (tell, all) = (tell_end.clone(), handle.monitor.clone());
             let end = End { id: WorkerId(worker), is_well: false, tell, all };
@@ -388,6 +357,7 @@ struct Start {
     capabilities: Capabilities,
     surroundings: Surroundings,
     make: MakeFactory,
+    beside: Beside,
 }
 
 /// A worker that runs.
@@ -471,11 +441,13 @@ fn prepare<R: Ring>(
         open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
     let factory = (start.make)(start.id);
     let queue = listener::queue_len(&config);
+    let beside = start.beside;
     let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
     let mut worker = worker.map_err(ServeError::RingBroke)?;
     for (number, listener, ours) in listeners {
         worker.listen(Listening::owned(number, listener, queue, ours));
     }
+    beside.spawn(start.id, worker.local());
     Ok((worker, addresses, notice.into_iter().collect()))
 }
 
@@ -556,9 +528,10 @@ impl ServerHandle {
 
     fn headline(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let addresses = if addresses.is_empty() { "nothing".to_owned() } else { addresses.join(", ") };
         let workers = self.running.len();
         let s = if workers == 1 { "" } else { "s" };
-        format!("listening on {} with {workers} worker{s} on {}", addresses.join(", "), self.ring())
+        format!("listening on {} with {workers} worker{s} on {}", addresses, self.ring())
     }
 
     /// Something that stops this server, for a signal handler or another thread.

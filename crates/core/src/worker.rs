@@ -36,6 +36,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
+use crate::guard::guard;
+use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::SendPool;
@@ -53,7 +56,7 @@ use crate::service::Service;
 use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
-use crate::wake::Mailbox;
+use crate::wake::{Mailbox, Wakee};
 
 pub(crate) use accepting::Listening;
 use errands::Errands;
@@ -105,7 +108,7 @@ pub(crate) struct Worker<R: Ring> {
     private_receives: usize,
     counters: Counters,
     batch: Vec<Completion>,
-    wakes: Vec<Handle>,
+    wakes: Vec<Wakee>,
     expired: Vec<u32>,
     /// Connections that are yet to be told of the drain: a turn later, when what they had sent by then has come in.
     undrained: Vec<Handle>,
@@ -179,7 +182,7 @@ impl<R: Ring> Worker<R> {
             errands: Errands::default(),
             guests: Guests::default(),
             timers: TimerWheel::new(0),
-            desk: Desk::new(Arc::clone(&mailbox), config.room as usize),
+            desk: Desk::new(Arc::clone(&mailbox), &config),
             mailbox,
             limits,
             config,
@@ -204,6 +207,10 @@ impl<R: Ring> Worker<R> {
         &self.mailbox
     }
 
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.desk.local
+    }
+
     /// Turns until the worker was told to stop and everything is closed.
     ///
     /// # Errors
@@ -219,6 +226,7 @@ impl<R: Ring> Worker<R> {
         let undrained = std::mem::take(&mut self.undrained);
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.wait(timeout, &self.memory, &mut batch)?;
+        let _turn = self.desk.local.enter();
         self.look_at_the_clock();
         self.counters.turns += 1;
         self.counters.completions += batch.len() as u64;
@@ -230,6 +238,7 @@ impl<R: Ring> Worker<R> {
             self.with_connection(name, Connection::handle_drain);
         }
         self.expire_timers();
+        self.run_tasks();
         self.run_errands();
         self.wake_locally();
         self.share_memory();
@@ -368,7 +377,7 @@ impl<R: Ring> Worker<R> {
         }
         if let Some((asker, ticket, result)) = connection.take_opened() {
             self.counters.connected += u64::from(result.is_ok());
-            self.desk.requests.push_back((asker, ticket, crate::errand::Request::TellConnected(result)));
+            self.desk.local.put_request(asker, ticket, crate::errand::Request::TellConnected(result));
         }
         if connection.is_over() {
             self.release(name);
@@ -413,8 +422,14 @@ impl<R: Ring> Worker<R> {
     fn kicked(&mut self, completion: &Completion) {
         self.ring.kicked(completion, &self.memory);
         let letters = self.mailbox.collect();
-        for name in letters.wakes {
-            self.with_connection(name, Connection::handle_wake);
+        for wakee in letters.wakes {
+            self.wake(wakee);
+        }
+        for job in letters.jobs {
+            if let Err(panic) = guard(job) {
+                self.desk.counters.panicked += 1;
+                tracing::error!("what another thread wanted done panicked: {panic}");
+            }
         }
         for question in letters.questions {
             question.answer(&self.counters());
@@ -442,10 +457,28 @@ impl<R: Ring> Worker<R> {
         }
         let mut wakes = std::mem::take(&mut self.wakes);
         self.desk.local.swap_wakes(&mut wakes);
-        for name in wakes.drain(..) {
-            self.with_connection(name, Connection::handle_wake);
+        for wakee in wakes.drain(..) {
+            self.wake(wakee);
         }
         self.wakes = wakes;
+    }
+
+    fn wake(&mut self, wakee: Wakee) {
+        match wakee {
+            Wakee::Connection(name) => {
+                self.with_connection(name, Connection::handle_wake);
+            }
+            Wakee::Task(_) => self.desk.local.wake(wakee),
+        }
+    }
+
+    /// Polls the tasks that were woken, by their sleeps as well.
+    fn run_tasks(&mut self) {
+        let local = &self.desk.local;
+        local.sleeps.wake(self.desk.now);
+        if local.tasks.has_queued() {
+            local.tasks.poll();
+        }
     }
 
     fn expire_timers(&mut self) {
@@ -491,11 +524,14 @@ impl<R: Ring> Worker<R> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let Desk { local, requests, .. } = &self.desk;
-        if local.has_wakes() || local.has_closes() || !requests.is_empty() || !self.undrained.is_empty() {
+        let local = &self.desk.local;
+        if local.has_work() || !self.undrained.is_empty() {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.next().map(|ms| Time::from_start(Duration::from_millis(ms)));
+        if let Some(sleep) = local.sleeps.next() {
+            next = Some(next.map_or(sleep, |next| next.min(sleep)));
+        }
         if let Some(retry) = self.accept_retry_at() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
@@ -509,7 +545,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn look_at_the_clock(&mut self) {
-        self.desk.now = self.clock.now().max(self.desk.now);
+        self.desk.set_now(self.clock.now());
         if self.desk.now >= self.wall_due {
             self.desk.set_wall(self.clock.wall());
             self.wall_due = self.desk.now + WALL_EVERY;
