@@ -72,49 +72,82 @@ pub(crate) fn finish(buffer: &mut [u8], name_len: u32, payload_len: usize, flags
     (HEAD_LEN + payload_len) as u32
 }
 
+/// Writes a whole datagram, cut to what there is place for; `None` if there is none for any.
+pub(crate) fn write(buffer: &mut [u8], from: SocketAddr, bytes: &[u8]) -> Option<u32> {
+    let (name, payload) = places(buffer)?;
+    let name_len = write_name(name, from);
+    let len = bytes.len().min(payload.len());
+    payload[..len].copy_from_slice(&bytes[..len]);
+    let flags = if len < bytes.len() { libc::MSG_TRUNC } else { 0 };
+    Some(finish(buffer, name_len, len, flags))
+}
+
+/// Writes a `sockaddr_in` or a `sockaddr_in6`; says how long it is.
+fn write_name(name: &mut [u8], from: SocketAddr) -> u32 {
+    name.fill(0);
+    name[2..4].copy_from_slice(&from.port().to_be_bytes());
+    let (family, len) = match from {
+        SocketAddr::V4(from) => {
+            name[4..8].copy_from_slice(&from.ip().octets());
+            (libc::AF_INET, size_of::<libc::sockaddr_in>())
+        }
+        SocketAddr::V6(from) => {
+            name[4..8].copy_from_slice(&from.flowinfo().to_be_bytes());
+            name[8..24].copy_from_slice(&from.ip().octets());
+            name[24..28].copy_from_slice(&from.scope_id().to_ne_bytes());
+            (libc::AF_INET6, NAME_LEN)
+        }
+    };
+    name[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+    len as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A buffer with a datagram in it, written as a kernel would.
-    fn written(name: &[u8], payload: &[u8], flags: i32) -> Vec<u8> {
-        let mut buffer = vec![0; HEAD_LEN + payload.len()];
-        let (name_place, payload_place) = places(&mut buffer).expect("it is long enough");
-        name_place[..name.len()].copy_from_slice(name);
-        payload_place.copy_from_slice(payload);
-        let len = finish(&mut buffer, name.len() as u32, payload.len(), flags);
-        assert_eq!(len as usize, buffer.len());
+    fn written(from: &str, bytes: &[u8], len: usize) -> Vec<u8> {
+        let mut buffer = vec![0xff; len];
+        let filled = write(&mut buffer, from.parse().expect("an address"), bytes).expect("a place");
+        buffer.truncate(filled as usize);
         buffer
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let mut v4 = vec![0; 16];
-        v4[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-        v4[2..8].copy_from_slice(&[0x1f, 0x90, 127, 0, 0, 1]);
-        let buffer = written(&v4, b"hello", 0);
-        let from = "127.0.0.1:8080".parse().expect("an address");
-        assert_eq!(read(&buffer), Some(Datagram { from, bytes: b"hello", is_cut: false }));
+        for from in ["127.0.0.1:8080", "[::1]:53", "[fe80::1%7]:65535"] {
+            for bytes in [&b""[..], b"x", b"hello"] {
+                let buffer = written(from, bytes, 1000);
+                let from = from.parse().expect("an address");
+                assert_eq!(read(&buffer), Some(Datagram { from, bytes, is_cut: false }));
+            }
+            let buffer = written(from, b"hello", HEAD_LEN + 4);
+            let from = from.parse().expect("an address");
+            assert_eq!(read(&buffer), Some(Datagram { from, bytes: b"hell", is_cut: true }));
+        }
+    }
 
-        let mut v6 = vec![0; NAME_LEN];
-        v6[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-        (v6[3], v6[23]) = (53, 1);
-        let buffer = written(&v6, b"", libc::MSG_TRUNC);
-        let from = "[::1]:53".parse().expect("an address");
-        assert_eq!(read(&buffer), Some(Datagram { from, bytes: b"", is_cut: true }));
+    /// As the kernel's own structures have it.
+    #[test]
+    fn an_address_lies_where_the_kernel_writes_it() {
+        let buffer = written("1.2.3.4:258", b"", 100);
+        assert_eq!(buffer[..NAME_AT], [16u32, 0, 0, 0].map(u32::to_ne_bytes).concat());
+        assert_eq!(buffer[NAME_AT + 2..NAME_AT + 8], [1, 2, 1, 2, 3, 4]);
+        assert_eq!(std::mem::offset_of!(libc::sockaddr_in, sin_addr), 4);
+        assert_eq!(std::mem::offset_of!(libc::sockaddr_in6, sin6_addr), 8);
+        assert_eq!(std::mem::offset_of!(libc::sockaddr_in6, sin6_scope_id), 24);
     }
 
     #[test]
     fn nonsense_is_none() {
-        let mut name = vec![0; 16];
-        name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-        let good = written(&name, b"hello", 0);
+        let good = written("127.0.0.1:1", b"hello", 100);
         assert!(read(&good).is_some());
         assert_eq!(read(&good[..HEAD_LEN - 1]), None);
-        assert_eq!(read(&good[..HEAD_LEN + 1]), None, "less than it says");
+        assert_eq!(read(&good[..=HEAD_LEN]), None, "less than it says");
         assert_eq!(read(&[0; HEAD_LEN]), None, "from nowhere");
         let mut long = good;
         long[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
         assert_eq!(read(&long), None, "an address longer than its place");
+        assert_eq!(write(&mut [0; HEAD_LEN - 1], "127.0.0.1:1".parse().expect("an address"), b""), None);
     }
 }

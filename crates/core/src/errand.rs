@@ -23,6 +23,7 @@ use crate::local::Local;
 use crate::operation::Descriptor;
 use crate::ring::Ring;
 use crate::service::Service;
+use crate::udp::{BindUdp, UdpSocket};
 
 /// Which errand an answer belongs to. Never used twice by one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +42,7 @@ pub(crate) enum Request {
     Open(OpenFile),
     Stat(File),
     Read(File, u64, usize),
+    BindUdp(BindUdp),
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -52,6 +54,7 @@ impl fmt::Debug for Request {
             Request::Open(file) => write!(f, "{file:?}"),
             Request::Stat(file) => write!(f, "Stat({file:?})"),
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
+            Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
         }
     }
@@ -69,6 +72,8 @@ pub enum Answer {
     Stat(io::Result<FileStat>),
     /// The bytes read; none at the end of the file. They lie in the worker's memory until the last clone is dropped.
     Read(io::Result<Bytes>),
+    /// The socket is bound; or why it is not. Only futures ask for one: [`UdpSocket::bind`].
+    Bound(io::Result<UdpSocket>),
 }
 
 /// Where to connect to, and how.

@@ -41,7 +41,7 @@ pub(crate) enum Flight {
     /// How much of a sender's address a receive of datagrams brings.
     Envelope(libc::msghdr),
     /// A datagram on its way out: its bytes are held here, and where it goes to, if the socket is not connected.
-    Datagram { message: libc::msghdr, range: libc::iovec, to: Option<SockAddr>, bytes: Bytes },
+    Datagram { message: libc::msghdr, range: libc::iovec, to: Option<SockAddr>, _bytes: Bytes },
     /// What the kernel knows of a file, and the empty path that says "of the descriptor itself".
     Stat(Box<libc::statx>),
 }
@@ -129,7 +129,7 @@ impl Flights {
         let message: libc::msghdr = unsafe { std::mem::zeroed() };
         // The kernel does not write what it sends.
         let range = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let index = self.launch(Flight::Datagram { message, range, to, bytes });
+        let index = self.launch(Flight::Datagram { message, range, to, _bytes: bytes });
         let flight = self.address(index);
         // SAFETY: just launched, and no operation names it yet; its address is final, so it may point into itself.
         if let Flight::Datagram { message, range, to, .. } = unsafe { &mut *flight } {

@@ -96,6 +96,7 @@ mod time;
 mod timeout;
 mod timer;
 mod token;
+mod udp;
 mod wake;
 mod worker;
 
@@ -127,4 +128,5 @@ pub use task::{
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
+pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;

@@ -212,6 +212,10 @@ impl<R: Ring> Worker<R> {
                 let submission = Submission::Stat { file: file.raw(), answer };
                 self.begin(Errand { asker, ticket, what: What::Stat { answer, _file: file } }, submission);
             }
+            Request::BindUdp(wanted) => {
+                let bound = self.bind_udp(&wanted);
+                self.answer(asker, ticket, Answer::Bound(bound));
+            }
             Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
         }
     }
