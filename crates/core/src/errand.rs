@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::desk::Handle;
 use crate::fs::{Extent, File, FileStat, OpenFile};
 use crate::service::Service;
+use crate::udp::{BindUdp, UdpSocket};
 
 /// Which errand an answer belongs to. Never used twice by one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +34,7 @@ pub(crate) enum Request {
     Read(File, u64, usize),
     Write(File, u64, Bytes),
     Sync(File, Extent),
+    BindUdp(BindUdp),
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -44,6 +46,7 @@ impl fmt::Debug for Request {
             Request::Open(file) => write!(f, "{file:?}"),
             Request::Stat(file) => write!(f, "Stat({file:?})"),
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
+            Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
             Request::Write(file, offset, bytes) => write!(f, "Write({file:?}, {offset}, {})", bytes.len()),
             Request::Sync(file, extent) => write!(f, "Sync({file:?}, {extent:?})"),
@@ -68,6 +71,8 @@ pub enum Answer {
     Written(io::Result<usize>),
     /// What was written before is on the disk; or nobody knows what of it is.
     Synced(io::Result<()>),
+    /// The socket is bound; or why it is not. Only futures ask for one: [`UdpSocket::bind`].
+    Bound(io::Result<UdpSocket>),
 }
 
 /// Where to connect to, and how.

@@ -70,6 +70,7 @@ mod config;
 mod connection;
 mod control;
 mod counters;
+mod datagram;
 mod desk;
 mod errand;
 mod error;
@@ -96,6 +97,7 @@ mod time;
 mod timeout;
 mod timer;
 mod token;
+mod udp;
 mod wake;
 mod worker;
 
@@ -128,4 +130,5 @@ pub use task::{
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
+pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;

@@ -14,12 +14,13 @@
 mod disk;
 pub(crate) mod faults;
 pub(crate) mod kernel;
-mod operations;
+pub(crate) mod operations;
 pub(crate) mod random;
 pub(crate) mod world;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::address::Address;
 use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::{Abilities, Ring, Side};
@@ -169,7 +171,11 @@ impl<P: Peers> Ring for SimulatedRing<P> {
             Descriptor::Direct(index) => index as u16,
             Descriptor::Plain(fd) => fd as u16,
         };
-        Ok(Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], number))))
+        Ok(Address::from(SocketAddr::from(([127, 0, 0, 1], number))))
+    }
+
+    fn bind_datagrams(&mut self, _: SocketAddr, _: &UdpOptions) -> io::Result<Descriptor> {
+        self.outside.borrow_mut().world.bind_datagrams().map_err(io::Error::from_raw_os_error)
     }
 
     fn stats_at_once(&self, _: RawFd) -> bool {

@@ -269,6 +269,10 @@ impl<R: Ring> Worker<R> {
                 let answer = self.memory.flights.launch(Flight::stat());
                 self.begin(asker, ticket, What::Stat { answer, file });
             }
+            Request::BindUdp(wanted) => {
+                let bound = self.bind_udp(&wanted);
+                self.answer(asker, ticket, Answer::Bound(bound));
+            }
             Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
             Request::Write(file, offset, bytes) => {
                 self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 });
