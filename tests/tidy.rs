@@ -69,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/protocol", &[]),
     ("crates/campanile", &["campanile-core", "campanile-protocol"]),
+    ("crates/tokio-uring", &["campanile", "campanile-core"]),
     (".", &["campanile", "campanile-core"]),
     ("xtask", &[]),
 ];

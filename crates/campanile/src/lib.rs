@@ -27,19 +27,23 @@
 //! | serve HTTP: closures, a router, files | [`http`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
+//! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
 mod files;
 mod framed;
+#[cfg(feature = "tokio")]
+pub mod host;
 pub mod http;
 mod reply;
 
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
     Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
-    Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile, Output,
-    Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service, Stopper,
-    Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Holder, Hosted, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
+    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
+    Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel, guard,
+    on_open,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

@@ -112,10 +112,11 @@ pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
-    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
-    Stopper, Successor, Survey, UnknownName, WorkerId,
+    Feature, HandOverError, Hosted, InheritError, Inherited, ListenerId, Monitor, RingKind, Server,
+    ServerHandle, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
 pub use wake::Waker;
+pub use worker::Turned;
