@@ -5,39 +5,17 @@
 //! sockets stay with the worker's ring, and only that ring's announcements go through tokio.
 //!
 //! ```
-//! use std::cell::{Cell, RefCell};
-//! use std::rc::Rc;
 //! use std::time::Duration;
 //!
-//! use campanile::{Context, Event, Flow, Server, Service, host};
-//!
-//! /// Greets whoever comes, some time later.
-//! #[derive(Default)]
-//! struct Late {
-//!     is_time: Rc<Cell<bool>>,
-//! }
-//!
-//! impl Service for Late {
-//!     fn handle(&mut self, event: Event, cx: &mut Context<'_>) -> Flow {
-//!         if let Event::Open = event {
-//!             let (waker, is_time) = (cx.waker(), Rc::clone(&self.is_time));
-//!             tokio::task::spawn_local(async move {
-//!                 tokio::time::sleep(Duration::from_millis(5)).await;
-//!                 is_time.set(true);
-//!                 waker.wake();
-//!             });
-//!         }
-//!         if !self.is_time.get() {
-//!             return Flow::Wait;
-//!         }
-//!         cx.output.write(b"hello, at last\n").expect("there is room");
-//!         Flow::Finish
-//!     }
-//! }
+//! use campanile::{Server, Stream, host};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let late = async |mut stream: Stream| {
+//!     tokio::time::sleep(Duration::from_millis(5)).await;
+//!     stream.write(b"hello, at last\n").await
+//! };
+//! let server = Server::new().listen("127.0.0.1:0").host(late)?;
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-//! let server = Server::new().listen("127.0.0.1:0").host(|_| Late::default())?;
 //! # let (address, stopper) = (server.addresses()[0].tcp().unwrap(), server.stopper());
 //! # let client = std::thread::spawn(move || {
 //! #     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -45,7 +23,7 @@
 //! #     stopper.stop();
 //! #     said
 //! # });
-//! tokio::task::LocalSet::new().block_on(&runtime, host::run(server))?;
+//! runtime.block_on(host::run(server))?;
 //! # assert_eq!(client.join().unwrap(), "hello, at last\n");
 //! # Ok(())
 //! # }

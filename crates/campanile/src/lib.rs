@@ -30,20 +30,28 @@
 //! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
+mod blocking;
 mod files;
 mod framed;
 #[cfg(feature = "tokio")]
 pub mod host;
 pub mod http;
 mod reply;
+mod stream;
 
+pub use blocking::spawn_blocking;
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
-    Control, Counters, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError, Handle,
-    Holder, Hosted, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
-    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
-    Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel, guard,
-    on_open,
+    Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
+    Handle, Holder, Hosted, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested,
+    OpenFile, Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle,
+    Service, Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel,
+    guard, on_open,
+};
+/// Async handlers, and what they wait for.
+pub use campanile_core::{
+    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf,
+    interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;
@@ -53,6 +61,7 @@ pub use campanile_protocol::{
 };
 pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
 pub use reply::Reply;
+pub use stream::{FrameError, IntoOwned, ReadHalf, Stream, connect};
 
 /// The examples of the README, compiled with the tests of the documentation.
 #[cfg(doctest)]

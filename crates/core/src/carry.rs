@@ -5,6 +5,8 @@
 //! a connection stops reading when its unread input reaches the limit, and what can still arrive then is at most one
 //! receive budget and one buffer.
 
+use crate::local::Local;
+
 /// Unread bytes of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Carry {
@@ -23,6 +25,10 @@ impl Carry {
 
     pub(crate) fn unread(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..]
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 
     pub(crate) fn append(&mut self, more: &[u8]) {
@@ -53,6 +59,27 @@ impl Carry {
 
     pub(crate) fn clear(&mut self) {
         *self = Carry::default();
+    }
+
+    /// The same as [`append`](Self::append), into memory that others have emptied.
+    pub(crate) fn append_to_spare(&mut self, more: &[u8], local: &Local) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = local.take_spare();
+        }
+        self.append(more);
+    }
+
+    /// The same as [`consume`](Self::consume), and what is empty is left to others to fill.
+    pub(crate) fn consume_to_spare(&mut self, n: usize, local: &Local) {
+        self.start += n;
+        debug_assert!(self.start <= self.bytes.len());
+        if self.is_empty() {
+            self.clear_to_spare(local);
+        }
+    }
+
+    pub(crate) fn clear_to_spare(&mut self, local: &Local) {
+        local.give_spare(std::mem::take(self).bytes);
     }
 }
 

@@ -14,8 +14,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::desk::{Handle, Local};
+use crate::desk::Handle;
+use crate::local::Local;
 use crate::service::Context;
+use crate::wake::Wakee;
 
 /// A channel that holds `capacity` bytes.
 pub(crate) fn channel(local: &Rc<Local>, capacity: usize) -> (Sender, Receiver) {
@@ -77,7 +79,7 @@ impl Side {
     fn wake(&mut self, local: &Local) {
         self.waits = false;
         if let Some(who) = self.who {
-            local.wake(who);
+            local.wake(Wakee::Connection(who));
         }
     }
 }

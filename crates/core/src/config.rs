@@ -45,6 +45,10 @@ pub struct Config {
     /// budget and one buffer more can arrive. 256 KiB by default.
     pub input_limit: usize,
 
+    /// Bytes that a [`Stream`](crate::Stream) holds for its handler in each direction before reading pauses, or a write
+    /// waits; one write of any length is taken whole. 64 KiB by default.
+    pub stream_buffer: usize,
+
     /// Bytes in a send buffer: the most room a service can have. 16 KiB by default, at least 4 KiB.
     pub send_buffer_len: u32,
     /// Send buffers of one worker. A connection holds one only while it has something to send; when all are held,
@@ -139,6 +143,7 @@ impl Default for Config {
             receive_buffer_len: 16 * 1024,
             receive_budget: 64 * 1024,
             input_limit: 256 * 1024,
+            stream_buffer: 64 * 1024,
             send_buffer_len: 16 * 1024,
             send_buffers: 8192,
             send_buffers_per_connection: 4,
@@ -219,8 +224,8 @@ impl Config {
         if self.queue_entries == 0 || self.file_buffers == 0 || self.file_buffer_len == 0 {
             return refuse("queue_entries, file_buffers, file_buffer_len", "must be at least 1");
         }
-        if self.input_limit == 0 || self.held_limit == 0 {
-            return refuse("input_limit, held_limit", "must be at least 1 byte");
+        if self.input_limit == 0 || self.held_limit == 0 || self.stream_buffer == 0 {
+            return refuse("input_limit, held_limit, stream_buffer", "must be at least 1 byte");
         }
         if self.lend_time.is_zero() || self.send_stall.is_zero() {
             return refuse("lend_time, send_stall", "must be more than nothing");

@@ -16,7 +16,7 @@ use crate::ring::{Ring, Side};
 use crate::service::Service;
 use crate::time::Time;
 use crate::timeout::Timeout;
-use crate::wake::Waker;
+use crate::wake::{Wakee, Waker};
 
 /// The time, a timer, wakers, addresses, and what a service can ask its worker for. Answers come as
 /// [`Event::Answer`](crate::Event::Answer).
@@ -89,7 +89,7 @@ impl<'a> Control<'a> {
 
     /// Brings [`Event::Wake`](crate::Event::Wake) to another connection of this worker. Harmless when that is over.
     pub fn wake(&mut self, other: Handle) {
-        self.scope.desk.local.wake(other);
+        self.scope.desk.local.wake(Wakee::Connection(other));
     }
 
     /// A bounded channel to another service of this worker: see [`channel`](mod@crate::channel).

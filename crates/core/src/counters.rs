@@ -210,7 +210,7 @@ counters! {
     accepts_armed: total("accepts_armed"),
     /// Accepts that failed for want of descriptors or memory.
     accepts_failed: total("accepts_failed"),
-    /// Services that panicked, or could not be made without a panic: each cost its own connection.
+    /// Services that panicked, or could not be made without a panic: each cost its own connection. And tasks that did.
     panicked: total("panics"),
     /// Completions that made no sense.
     nonsense: total("nonsense_completions"),
@@ -244,6 +244,10 @@ counters! {
     reads_waiting: gauge("file_reads_waiting"),
     /// Deadlines in the timer wheel.
     timers: gauge("timers"),
+    /// Tasks that were spawned and are not over.
+    tasks: gauge("tasks"),
+    /// Futures that sleep.
+    sleeps: gauge("sleeps"),
     /// Operations that wait for a place in the submission queue.
     backlog: gauge("submissions_waiting"),
     /// Operations that the ring has and that are not complete.

@@ -1,18 +1,17 @@
 //! The desk: what a worker keeps at hand for its services while it calls them.
 
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::config::Config;
 use crate::counters::Counters;
-use crate::errand::{Request, Ticket};
-use crate::operation::Descriptor;
+use crate::errand::{Asker, Request, Ticket};
+use crate::local::Local;
 use crate::time::Time;
 use crate::token::Generation;
-use crate::wake::{Mailbox, Waker};
+use crate::wake::{Mailbox, Wakee, Waker};
 
 /// The name of a connection within its worker: see [`Control::handle`](crate::Control::handle) and
 /// [`Control::wake`](crate::Control::wake). Checked whenever it is used: naming one that is over is harmless.
@@ -39,9 +38,7 @@ pub(crate) struct Desk {
     /// Room promised to services, in bytes.
     pub(crate) room: usize,
     pub(crate) local: Rc<Local>,
-    pub(crate) requests: VecDeque<(Handle, Ticket, Request)>,
     mailbox: Arc<Mailbox>,
-    tickets: u64,
     /// What is counted while services are called; the worker counts the rest.
     pub(crate) counters: Counters,
     /// What a layer tells of its inner service, within one call.
@@ -51,19 +48,23 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, room: usize) -> Desk {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, config: &Config) -> Desk {
         Desk {
             now: Time::ZERO,
             epoch: SystemTime::UNIX_EPOCH,
-            room,
-            local: Rc::default(),
-            requests: VecDeque::new(),
+            room: config.room as usize,
+            local: Rc::new(Local::new(Arc::clone(&mailbox), config.stream_buffer)),
             mailbox,
-            tickets: 0,
             counters: Counters::default(),
             inner_frame: None,
             shared: Vec::new(),
         }
+    }
+
+    /// Moves the time on; it never goes back.
+    pub(crate) fn set_now(&mut self, now: Time) {
+        self.now = now.max(self.now);
+        self.local.set_now(self.now);
     }
 
     pub(crate) fn set_wall(&mut self, wall: SystemTime) {
@@ -75,7 +76,7 @@ impl Desk {
     }
 
     pub(crate) fn waker(&self, handle: Handle) -> Waker {
-        Waker { mailbox: Arc::clone(&self.mailbox), handle }
+        Waker { mailbox: Arc::clone(&self.mailbox), wakee: Wakee::Connection(handle) }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -99,46 +100,6 @@ impl Desk {
     }
 
     pub(crate) fn ask(&mut self, handle: Handle, request: Request) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.requests.push_back((handle, ticket, request));
-        ticket
-    }
-}
-
-/// What things that live on a worker's thread leave for it without a context at hand: channels wake, files close.
-#[derive(Debug, Default)]
-pub(crate) struct Local {
-    wakes: RefCell<Vec<Handle>>,
-    closes: RefCell<Vec<Descriptor>>,
-}
-
-impl Local {
-    pub(crate) fn wake(&self, handle: Handle) {
-        let mut wakes = self.wakes.borrow_mut();
-        if wakes.last() != Some(&handle) {
-            wakes.push(handle);
-        }
-    }
-
-    pub(crate) fn close(&self, descriptor: Descriptor) {
-        self.closes.borrow_mut().push(descriptor);
-    }
-
-    pub(crate) fn has_wakes(&self) -> bool {
-        !self.wakes.borrow().is_empty()
-    }
-
-    /// Trades the wakes that came in for an empty list.
-    pub(crate) fn swap_wakes(&self, empty: &mut Vec<Handle>) {
-        std::mem::swap(&mut *self.wakes.borrow_mut(), empty);
-    }
-
-    pub(crate) fn has_closes(&self) -> bool {
-        !self.closes.borrow().is_empty()
-    }
-
-    pub(crate) fn next_close(&self) -> Option<Descriptor> {
-        self.closes.borrow_mut().pop()
+        self.local.ask(Asker::Connection(handle), request)
     }
 }

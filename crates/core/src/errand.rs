@@ -17,8 +17,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::desk::{Handle, Local};
+use crate::desk::Handle;
 use crate::flight::OpenHow;
+use crate::local::Local;
 use crate::operation::Descriptor;
 use crate::ring::Ring;
 use crate::service::Service;
@@ -26,6 +27,13 @@ use crate::service::Service;
 /// Which errand an answer belongs to. Never used twice by one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub(crate) u64);
+
+/// Who asked: a service, or a future that waits on a slot of its worker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Connection(Handle),
+    Future(u32),
+}
 
 /// What a service can ask for.
 pub(crate) enum Request {
@@ -90,6 +98,26 @@ impl Connect {
     pub fn from(mut self, address: impl Into<Address>) -> Connect {
         self.from = Some(address.into());
         self
+    }
+}
+
+impl<A: Into<Address>> From<A> for Connect {
+    fn from(address: A) -> Connect {
+        Connect::to(address)
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> io::Error {
+        let kind = match &error {
+            ConnectError::Refused(_) => io::ErrorKind::ConnectionRefused,
+            ConnectError::TimedOut(_) => io::ErrorKind::TimedOut,
+            ConnectError::NoLocalPort(_) => io::ErrorKind::AddrNotAvailable,
+            ConnectError::Unreachable(_) => io::ErrorKind::HostUnreachable,
+            ConnectError::Failed(_, errno) => io::Error::from_raw_os_error(*errno).kind(),
+            ConnectError::TooMany | ConnectError::Stopping => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
     }
 }
 

@@ -79,6 +79,7 @@ mod guard;
 mod holder;
 mod input;
 mod listener;
+mod local;
 mod nested;
 mod operation;
 mod output;
@@ -88,6 +89,8 @@ mod ring;
 mod send_pool;
 mod server;
 mod service;
+mod stream;
+mod task;
 mod time;
 mod timeout;
 mod timer;
@@ -113,9 +116,14 @@ pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
     Feature, HandOverError, Hosted, InheritError, Inherited, ListenerId, Monitor, RingKind, Server,
-    ServerHandle, Stopper, Successor, Survey, UnknownName, WorkerId,
+    ServerHandle, Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
+pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
+pub use task::{
+    Elapsed, Interval, JoinError, JoinHandle, RemoteHandle, Sleep, TimeLimited, WorkerHandle, interval, now,
+    sleep, sleep_until, spawn, this_worker, timeout,
+};
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
 pub use wake::Waker;

@@ -6,6 +6,7 @@ mod hosted;
 mod inherited;
 mod monitor;
 mod ring;
+mod serving;
 mod stopper;
 mod successor;
 #[cfg(test)]
@@ -26,7 +27,6 @@ use crate::operation::Memory;
 use crate::refusal::Surroundings;
 use crate::ring::Ring;
 use crate::ring::probe::Capabilities;
-use crate::service::Service;
 use crate::time::SystemClock;
 use crate::wake::Mailbox;
 use crate::worker::{Factory, Listening, Worker, memory_for};
@@ -43,6 +43,9 @@ use inherited::{Listeners, Share};
 pub use stopper::Stopper;
 use successor::Estate;
 pub use successor::{HandOverError, Successor};
+
+use serving::Beside;
+pub use serving::Serves;
 
 use ring::{Chosen, Opening, Wanted, open_poll, open_uring};
 pub use ring::{Feature, RingKind, UnknownName};
@@ -76,6 +79,7 @@ pub struct Server {
     monitor: Monitor,
     /// Its one worker is on the thread that starts it.
     hosted: bool,
+    beside: Beside,
 }
 
 /// Makes a worker's factory of services, on that worker's thread.
@@ -185,42 +189,6 @@ impl Server {
         self.monitor.clone()
     }
 
-    /// Starts, and returns when it listens: every connection runs a service made by `make`, which is called on the
-    /// worker that accepted it, once for each connection.
-    ///
-    /// # Errors
-    /// When an address cannot be listened on, or the kernel refuses a ring; nothing is left running then.
-    pub fn serve<S: Service + 'static>(
-        self,
-        make: impl Fn() -> S + Send + Sync + 'static,
-    ) -> Result<ServerHandle, ServeError> {
-        let make = Arc::new(make);
-        let factory: MakeFactory = Arc::new(move |_| {
-            let make = Arc::clone(&make);
-            Box::new(move |_| Box::new(make()))
-        });
-        self.start(&factory)
-    }
-
-    /// Starts: `state` is called once on each worker's thread, and what it returns is that worker's own; `make` makes
-    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`.
-    ///
-    /// # Errors
-    /// As [`serve`](Self::serve).
-    pub fn serve_with<T: 'static, S: Service + 'static>(
-        self,
-        state: impl Fn(WorkerId) -> T + Send + Sync + 'static,
-        make: impl Fn(&mut T, ListenerId) -> S + Send + Sync + 'static,
-    ) -> Result<ServerHandle, ServeError> {
-        let make = Arc::new(make);
-        let factory: MakeFactory = Arc::new(move |worker| {
-            let make = Arc::clone(&make);
-            let mut state = state(worker);
-            Box::new(move |listener| Box::new(make(&mut state, ListenerId(listener))))
-        });
-        self.start(&factory)
-    }
-
     fn start(self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
         let all = self.monitor.clone();
         self.launch(|start, tell| {
@@ -239,7 +207,7 @@ impl Server {
         }
         let line = self.inherited.line.take();
         let mut shared = std::mem::take(&mut self.inherited).settle(&mut self.addresses);
-        if self.addresses.is_empty() {
+        if self.addresses.is_empty() && self.beside.is_empty() {
             return Err(ServeError::NoAddress);
         }
         let wanted = Wanted::new(self.ring, &self.without)?;
@@ -297,6 +265,7 @@ impl Server {
                 config: config.clone(),
                 capabilities: capabilities.clone(),
                 surroundings: surroundings.clone(),
+                beside: self.beside.clone(),
                 hosted: self.hosted,
             };
             // An error drops the handle, which stops those that run.
@@ -331,6 +300,7 @@ struct Start {
     surroundings: Surroundings,
     /// The thread is somebody else's.
     hosted: bool,
+    beside: Beside,
 }
 
 /// A worker that runs.
@@ -425,10 +395,12 @@ fn prepare<R: Ring>(
     let (listeners, addresses) =
         open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
     let queue = listener::queue_len(&config);
+    let beside = start.beside;
     let mut worker = employ(ring, memory, config).map_err(ServeError::RingBroke)?;
     for (number, listener, ours) in listeners {
         worker.listen(Listening::owned(number, listener, queue, ours));
     }
+    beside.spawn(start.id, worker.local());
     Ok((worker, addresses, notice.into_iter().collect()))
 }
 
@@ -509,9 +481,10 @@ impl ServerHandle {
 
     fn headline(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let addresses = if addresses.is_empty() { "nothing".to_owned() } else { addresses.join(", ") };
         let workers = self.running.len();
         let s = if workers == 1 { "" } else { "s" };
-        format!("listening on {} with {workers} worker{s} on {}", addresses.join(", "), self.ring())
+        format!("listening on {} with {workers} worker{s} on {}", addresses, self.ring())
     }
 
     /// Something that stops this server, for a signal handler or another thread.

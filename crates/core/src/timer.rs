@@ -146,7 +146,6 @@ impl TimerWheel {
     }
 
     /// Whether no owner has a deadline.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

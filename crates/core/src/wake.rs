@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::desk::Handle;
+use crate::local::Local;
 use crate::server::Question;
+use crate::task::TaskId;
 
 /// Gets a ring out of its wait, from any thread.
 pub(crate) trait Kick: Send + Sync {
@@ -47,12 +49,23 @@ impl Kick for Bell {
         waker.into_iter().for_each(std::task::Waker::wake);
     }
 }
+/// Who is woken: the service of a connection, or a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wakee {
+    Connection(Handle),
+    Task(TaskId),
+}
+
+/// Something to be done on a worker's thread.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// What other threads want of a worker.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Letters {
-    /// Connections to wake, each once.
-    pub(crate) wakes: BTreeSet<Handle>,
+    /// Connections and tasks to wake, each once.
+    pub(crate) wakes: BTreeSet<Wakee>,
+    /// What is to be done there: tasks to spawn.
+    pub(crate) jobs: Vec<Job>,
     /// Stop accepting and tell every service to finish.
     pub(crate) drain: bool,
     /// With it: another process has the listeners too.
@@ -145,19 +158,22 @@ impl fmt::Debug for Mailbox {
 /// Brings [`Event::Wake`](crate::Event::Wake) to one connection, from any thread.
 ///
 /// Any number of wakes before the service is called are one event. Waking a connection that is over does nothing.
-/// Converts into a [`std::task::Waker`].
+/// Converts into a [`std::task::Waker`]. On the worker's own thread, while that has its turn, a wake takes no lock and
+/// no system call.
 #[derive(Debug, Clone)]
 pub struct Waker {
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) handle: Handle,
+    pub(crate) wakee: Wakee,
 }
 
 impl Waker {
     /// Wakes the connection.
     pub fn wake(&self) {
-        self.mailbox.post(|letters| {
-            letters.wakes.insert(self.handle);
-        });
+        if !Local::wake_here(&self.mailbox, self.wakee) {
+            self.mailbox.post(|letters| {
+                letters.wakes.insert(self.wakee);
+            });
+        }
     }
 }
 
@@ -207,7 +223,8 @@ mod tests {
                 for pair in 0..PAIRS {
                     for slot in [2 * pair, 2 * pair + 1] {
                         mailbox.post(|letters| {
-                            letters.wakes.insert(Handle { slot, generation: Generation::default() });
+                            let handle = Handle { slot, generation: Generation::default() };
+                            letters.wakes.insert(Wakee::Connection(handle));
                         });
                         (0..pair % 200).for_each(|_| std::hint::spin_loop());
                     }

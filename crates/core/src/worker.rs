@@ -37,6 +37,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
+use crate::guard::guard;
+use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::ring::{Abilities, Ring};
 use crate::send_pool::SendPool;
@@ -54,7 +57,7 @@ use crate::service::Service;
 use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
-use crate::wake::{Kick, Mailbox};
+use crate::wake::{Kick, Mailbox, Wakee};
 
 pub(crate) use accepting::Listening;
 use errands::Errands;
@@ -108,7 +111,7 @@ pub(crate) struct Worker<R: Ring> {
     private_receives: usize,
     counters: Counters,
     batch: Vec<Completion>,
-    wakes: Vec<Handle>,
+    wakes: Vec<Wakee>,
     expired: Vec<u32>,
     /// Connections that are yet to be told of the drain: a turn later, when what they had sent by then has come in.
     undrained: Vec<Handle>,
@@ -196,7 +199,7 @@ impl<R: Ring> Worker<R> {
             errands: Errands::default(),
             guests: Guests::default(),
             timers: TimerWheel::new(0),
-            desk: Desk::new(Arc::clone(&mailbox), config.room as usize),
+            desk: Desk::new(Arc::clone(&mailbox), &config),
             mailbox,
             limits,
             config,
@@ -222,6 +225,10 @@ impl<R: Ring> Worker<R> {
         &self.mailbox
     }
 
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.desk.local
+    }
+
     /// Turns until the worker was told to stop and everything is closed.
     ///
     /// # Errors
@@ -241,6 +248,7 @@ impl<R: Ring> Worker<R> {
         let undrained = std::mem::take(&mut self.undrained);
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.wait(timeout, &self.memory, &mut batch)?;
+        let _turn = self.desk.local.enter();
         self.look_at_the_clock();
         self.counters.turns += 1;
         self.counters.completions += batch.len() as u64;
@@ -255,6 +263,7 @@ impl<R: Ring> Worker<R> {
             self.with_connection(name, Connection::handle_drain);
         }
         self.expire_timers();
+        self.run_tasks();
         self.run_errands();
         self.wake_locally();
         self.share_memory();
@@ -393,7 +402,7 @@ impl<R: Ring> Worker<R> {
         }
         if let Some((asker, ticket, result)) = connection.take_opened() {
             self.counters.connected += u64::from(result.is_ok());
-            self.desk.requests.push_back((asker, ticket, crate::errand::Request::TellConnected(result)));
+            self.desk.local.put_request(asker, ticket, crate::errand::Request::TellConnected(result));
         }
         if connection.is_over() {
             self.release(name);
@@ -442,8 +451,14 @@ impl<R: Ring> Worker<R> {
 
     fn read_letters(&mut self) {
         let letters = self.mailbox.collect();
-        for name in letters.wakes {
-            self.with_connection(name, Connection::handle_wake);
+        for wakee in letters.wakes {
+            self.wake(wakee);
+        }
+        for job in letters.jobs {
+            if let Err(panic) = guard(job) {
+                self.desk.counters.panicked += 1;
+                tracing::error!("what another thread wanted done panicked: {panic}");
+            }
         }
         for question in letters.questions {
             question.answer(&self.counters());
@@ -471,10 +486,28 @@ impl<R: Ring> Worker<R> {
         }
         let mut wakes = std::mem::take(&mut self.wakes);
         self.desk.local.swap_wakes(&mut wakes);
-        for name in wakes.drain(..) {
-            self.with_connection(name, Connection::handle_wake);
+        for wakee in wakes.drain(..) {
+            self.wake(wakee);
         }
         self.wakes = wakes;
+    }
+
+    fn wake(&mut self, wakee: Wakee) {
+        match wakee {
+            Wakee::Connection(name) => {
+                self.with_connection(name, Connection::handle_wake);
+            }
+            Wakee::Task(_) => self.desk.local.wake(wakee),
+        }
+    }
+
+    /// Polls the tasks that were woken, by their sleeps as well.
+    fn run_tasks(&mut self) {
+        let local = &self.desk.local;
+        local.sleeps.wake(self.desk.now);
+        if local.tasks.has_queued() {
+            local.tasks.poll();
+        }
     }
 
     fn expire_timers(&mut self) {
@@ -520,11 +553,14 @@ impl<R: Ring> Worker<R> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let Desk { local, requests, .. } = &self.desk;
-        if local.has_wakes() || local.has_closes() || !requests.is_empty() || !self.undrained.is_empty() {
+        let local = &self.desk.local;
+        if local.has_work() || !self.undrained.is_empty() {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.next().map(|ms| Time::from_start(Duration::from_millis(ms)));
+        if let Some(sleep) = local.sleeps.next() {
+            next = Some(next.map_or(sleep, |next| next.min(sleep)));
+        }
         if let Some(retry) = self.accept_retry_at() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
@@ -538,7 +574,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn look_at_the_clock(&mut self) {
-        self.desk.now = self.clock.now().max(self.desk.now);
+        self.desk.set_now(self.clock.now());
         if self.desk.now >= self.wall_due {
             self.desk.set_wall(self.clock.wall());
             self.wall_due = self.desk.now + WALL_EVERY;

@@ -5,39 +5,20 @@
 //! [`serve`] is a whole program, and [`run`] is a future for those who start the runtime themselves.
 //!
 //! ```
-//! use std::cell::RefCell;
-//! use std::rc::Rc;
-//!
-//! use campanile::{Context, Event, Flow, Server, Service};
+//! use campanile::{Server, Stream};
 //! use tokio_uring::fs::File;
 //!
-//! /// Sends whoever comes the first 4 KiB of a file.
-//! #[derive(Default)]
-//! struct Sends {
-//!     read: Rc<RefCell<Option<Vec<u8>>>>,
-//! }
-//!
-//! impl Service for Sends {
-//!     fn handle(&mut self, event: Event, cx: &mut Context<'_>) -> Flow {
-//!         if let Event::Open = event {
-//!             let (waker, read) = (cx.waker(), Rc::clone(&self.read));
-//!             tokio_uring::spawn(async move {
-//!                 let file = File::open("Cargo.toml").await.expect("a file");
-//!                 let (result, mut bytes) = file.read_at(vec![0; 4096], 0).await;
-//!                 bytes.truncate(result.unwrap_or(0));
-//!                 *read.borrow_mut() = Some(bytes);
-//!                 waker.wake();
-//!             });
-//!         }
-//!         let Some(bytes) = self.read.take() else { return Flow::Wait };
-//!         cx.output.write(&bytes).expect("there is room");
-//!         Flow::Finish
-//!     }
-//! }
-//!
 //! # fn main() -> Result<(), campanile::ServeError> {
+//! /// Sends whoever comes the first 4 KiB of a file.
+//! async fn send_file(mut stream: Stream) -> std::io::Result<()> {
+//!     let file = File::open("Cargo.toml").await?;
+//!     let (read, bytes) = file.read_at(vec![0; 4096], 0).await;
+//!     stream.write(&bytes[..read?]).await?;
+//!     file.close().await
+//! }
+//!
 //! campanile_tokio_uring::serve(|| {
-//!     let server = Server::new().listen("127.0.0.1:0").host(|_| Sends::default())?;
+//!     let server = Server::new().listen("127.0.0.1:0").host(send_file)?;
 //! #   let (address, stopper) = (server.addresses()[0].tcp().unwrap(), server.stopper());
 //! #   std::thread::spawn(move || {
 //! #       let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -61,5 +61,5 @@ pub fn serve<H: Handler + 'static>(
 /// As [`Server::serve`].
 pub fn host<H: Handler + 'static>(server: Server, config: Config, handler: H) -> Result<Hosted, ServeError> {
     let (config, handler) = (Arc::new(config), Rc::new(handler));
-    server.host(move |_| Http::new(Rc::clone(&handler)).config(Arc::clone(&config)))
+    server.host(move || Http::new(Rc::clone(&handler)).config(Arc::clone(&config)))
 }

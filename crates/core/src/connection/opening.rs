@@ -2,7 +2,7 @@
 
 use crate::agenda::Change;
 use crate::desk::Handle;
-use crate::errand::{Connect, ConnectError, Ticket};
+use crate::errand::{Asker, Connect, ConnectError, Ticket};
 use crate::flight::{Flight, FlightIndex, Flights};
 use crate::operation::{Descriptor, Memory, Outcome, Submission};
 use crate::service::{Reason, Service};
@@ -15,7 +15,7 @@ use super::{Connection, Env, Limits, Stage};
 #[derive(Debug)]
 pub(crate) struct Opening {
     to: Connect,
-    asker: (Handle, Ticket),
+    asker: (Asker, Ticket),
     step: Step,
     in_flight: InFlight,
     nodelay: bool,
@@ -44,7 +44,7 @@ enum InFlight {
 }
 
 /// What became of it, for who asked.
-pub(crate) type Opened = (Handle, Ticket, Result<Handle, ConnectError>);
+pub(crate) type Opened = (Asker, Ticket, Result<Handle, ConnectError>);
 
 impl Opening {
     pub(super) fn give_up(&mut self, reason: Reason) {
@@ -61,7 +61,7 @@ impl Connection {
     pub(crate) fn outgoing(
         handle: Handle,
         to: Connect,
-        asker: (Handle, Ticket),
+        asker: (Asker, Ticket),
         descriptor: Option<Descriptor>,
         nodelay: bool,
         now: Time,

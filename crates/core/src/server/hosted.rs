@@ -15,7 +15,7 @@ use crate::wake::Bell;
 use crate::worker::{Factory, Hosting, Turned, Worker};
 
 use super::ring::{Opening, RingKind, open_poll, open_uring};
-use super::{ListenerId, Monitor, Running, Server, ServerHandle, Start, Started, Stopper, prepare};
+use super::{ListenerId, Monitor, Running, Server, ServerHandle, Serves, Start, Started, Stopper, prepare};
 
 /// A server whose one worker is on this thread, and turns when it is told to: for a runtime that waits for other things
 /// too, and whose tasks and services want to reach each other without a lock.
@@ -33,7 +33,7 @@ use super::{ListenerId, Monitor, Running, Server, ServerHandle, Start, Started, 
 ///     output.write(input.consume(n)).expect("no longer than the room");
 ///     Flow::More(1)
 /// };
-/// let mut server = Server::new().listen("127.0.0.1:0").host(move |_| echo)?;
+/// let mut server = Server::new().listen("127.0.0.1:0").host(move || echo)?;
 /// # server.stop();
 /// loop {
 ///     let wait = match server.turn()? {
@@ -60,20 +60,33 @@ pub struct Hosted {
 }
 
 impl Server {
-    /// Listens, with one worker that is on this thread and turns when it is told to. Every connection runs a service made
-    /// by `make`, which is on this thread too, so that what services share needs no lock and need not be `Send`.
+    /// Listens, with one worker that is on this thread and turns when it is told to. Every connection is run by `serve`,
+    /// as with [`Server::serve`]: by the service that it makes, or by the future that it returns. It is never on another
+    /// thread, so what it has and shares needs no lock and need not be `Send`.
     ///
     /// The number of [`workers`](Self::workers) and [`pin`](Self::pin) do not matter: the thread is the caller's.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
-    pub fn host<S: Service + 'static>(
-        mut self,
+    pub fn host<F: Serves<Kind> + 'static, Kind>(self, serve: F) -> Result<Hosted, ServeError> {
+        let serve = Arc::new(serve);
+        self.host_by(Box::new(move |_| serve.service()))
+    }
+
+    /// The same for services that differ by listener.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub fn host_with<S: Service + 'static>(
+        self,
         mut make: impl FnMut(ListenerId) -> S + 'static,
     ) -> Result<Hosted, ServeError> {
+        self.host_by(Box::new(move |listener| Box::new(make(ListenerId(listener)))))
+    }
+
+    fn host_by(mut self, factory: Factory) -> Result<Hosted, ServeError> {
         (self.workers, self.pin, self.hosted) = (Some(1), false, true);
         let bell = Bell::default();
-        let factory: Factory = Box::new(move |listener| Box::new(make(ListenerId(listener))));
         let (mut factory, mut employed) = (Some(factory), None);
         let handle = self.launch(|start, _| {
             let (worker, addresses, notices) = match start.capabilities.ring {

@@ -47,6 +47,8 @@ impl<R: Ring> Worker<R> {
         }
         self.state = State::Stopping { until: self.desk.now + LET_GO };
         self.stop_accepting();
+        // First, so that they ask for nothing more.
+        self.desk.local.tasks.close();
         for name in self.names() {
             self.with_connection(name, Connection::stop);
         }
@@ -104,7 +106,7 @@ impl<R: Ring> Worker<R> {
     /// The watch for wake-ups is the last to go: once nothing else is in flight, it is cancelled. Just before goes what
     /// services shared: files may be among it.
     fn unwatch_if_quiet(&mut self) {
-        if self.live > 0 || !self.desk.requests.is_empty() {
+        if self.live > 0 || self.desk.local.requests() > 0 {
             return;
         }
         self.let_go_of_state();

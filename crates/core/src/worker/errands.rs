@@ -8,7 +8,7 @@ use socket2::{Protocol, Socket, Type};
 
 use crate::connection::Connection;
 use crate::desk::Handle;
-use crate::errand::{Answer, Connect, ConnectError, File, FileStat, Request, Ticket};
+use crate::errand::{Answer, Asker, Connect, ConnectError, File, FileStat, Request, Ticket};
 use crate::flight::{Flight, FlightIndex};
 use crate::guard::let_go;
 use crate::input::Input;
@@ -39,7 +39,7 @@ pub(super) struct Errands {
 
 #[derive(Debug)]
 struct Read {
-    asker: Handle,
+    asker: Asker,
     ticket: Ticket,
     file: File,
     offset: u64,
@@ -54,7 +54,7 @@ struct Place {
 
 #[derive(Debug)]
 struct Errand {
-    asker: Handle,
+    asker: Asker,
     ticket: Ticket,
     what: What,
 }
@@ -89,8 +89,8 @@ impl<R: Ring> Worker<R> {
         self.run_reads();
         self.close_files();
         // What is asked for meanwhile is for the next turn: a service may ask again whenever it is answered.
-        for _ in 0..self.desk.requests.len() {
-            let Some((asker, ticket, request)) = self.desk.requests.pop_front() else { break };
+        for _ in 0..self.desk.local.requests() {
+            let Some((asker, ticket, request)) = self.desk.local.next_request() else { break };
             self.run_errand(asker, ticket, request);
         }
         self.hasten_loans();
@@ -100,8 +100,7 @@ impl<R: Ring> Worker<R> {
     fn run_reads(&mut self) {
         for is_short in [true, false] {
             while let Some(read) = self.errands.waiting(is_short).pop_front() {
-                let slot = &self.slots[read.asker.slot as usize];
-                if slot.generation != read.asker.generation || slot.connection.is_none() {
+                if !self.waits(read.asker, read.ticket) {
                     continue;
                 }
                 let Some(into) = self.take_buffer(is_short) else {
@@ -110,6 +109,17 @@ impl<R: Ring> Worker<R> {
                 };
                 self.begin_read(read, into);
             }
+        }
+    }
+
+    /// Whether who asked still waits for the answer.
+    fn waits(&self, asker: Asker, ticket: Ticket) -> bool {
+        match asker {
+            Asker::Connection(name) => self
+                .slots
+                .get(name.slot as usize)
+                .is_some_and(|slot| slot.generation == name.generation && slot.connection.is_some()),
+            Asker::Future(slot) => self.desk.local.is_awaited(slot, ticket),
         }
     }
 
@@ -171,11 +181,16 @@ impl<R: Ring> Worker<R> {
         let shared = self.desk.take_shared();
         self.errands.long.clear();
         self.errands.short.clear();
+        self.desk.local.tasks.close();
         let_go((factory, shared));
         self.close_files();
     }
 
-    fn run_errand(&mut self, asker: Handle, ticket: Ticket, request: Request) {
+    fn run_errand(&mut self, asker: Asker, ticket: Ticket, request: Request) {
+        if matches!(asker, Asker::Future(_)) && !self.waits(asker, ticket) {
+            // The future was dropped. What was connected for it finds out by itself.
+            return let_go(request);
+        }
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
@@ -256,11 +271,16 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Takes an answer to who asked. If that is gone the answer is dropped, which closes a file and frees memory.
-    fn answer(&mut self, asker: Handle, ticket: Ticket, answer: Answer) {
-        self.with_connection(asker, |connection, env| connection.handle_answer(ticket, answer, env));
+    fn answer(&mut self, asker: Asker, ticket: Ticket, answer: Answer) {
+        match asker {
+            Asker::Connection(name) => {
+                self.with_connection(name, |connection, env| connection.handle_answer(ticket, answer, env));
+            }
+            Asker::Future(slot) => self.desk.local.answer(slot, ticket, answer),
+        }
     }
 
-    fn open_connection(&mut self, asker: (Handle, Ticket), to: Connect, service: Box<dyn Service>) {
+    fn open_connection(&mut self, asker: (Asker, Ticket), to: Connect, service: Box<dyn Service>) {
         let refusal = match self.state {
             State::Running if self.live < self.config.max_connections => None,
             State::Running => Some(ConnectError::TooMany),

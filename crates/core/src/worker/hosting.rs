@@ -83,6 +83,7 @@ impl<R: Ring> Hosting for Worker<R> {
     }
 
     fn turn(&mut self) -> io::Result<Turned> {
+        self.desk.local.set_unattended(false);
         let mut hushed = true;
         self.ring.hush(hushed);
         for _ in 0..TURNS {
@@ -91,6 +92,7 @@ impl<R: Ring> Hosting for Worker<R> {
             }
             let quiet = self.is_quiet();
             if quiet && !hushed {
+                self.desk.local.set_unattended(true);
                 let timeout = self.timeout().into_iter().chain(self.ring.patience()).min();
                 return Ok(Turned::Idle(timeout));
             }

@@ -32,13 +32,17 @@ impl<R: Ring> Worker<R> {
             waiting: self.waiting.len() as u64,
             starved: self.starved.len() as u64,
             hungry: self.hungry.len() as u64,
-            errands_waiting: self.desk.requests.len() as u64,
+            errands_waiting: self.desk.local.requests() as u64,
             errands_running: self.errands.running() as u64,
             reads_waiting: self.errands.reads_waiting() as u64,
             timers: self.timers.len() as u64,
+            tasks: self.desk.local.tasks.live(),
+            sleeps: self.desk.local.sleeps.len() as u64,
             backlog: self.ring.backlog() as u64,
             in_flight: self.ring.in_flight(),
-            ..self.counters + self.desk.counters
+            ..self.counters
+                + self.desk.counters
+                + Counters { panicked: self.desk.local.tasks.panicked(), ..Counters::default() }
         }
     }
 
