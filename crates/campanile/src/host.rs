@@ -1,7 +1,7 @@
 //! Hosting: a worker inside of a tokio runtime, on the same thread, so that services wait for whatever tokio has.
 //!
-//! [`Server::host`](crate::Server::host) or [`http::host`](crate::http::host) makes the worker, and [`run`] drives it as
-//! a future among others of a current-thread runtime. It costs a connection what it costs on a worker of its own:
+//! [`Server::host`](crate::Server::host) or [`http::host`](crate::http::host) makes the worker, and [`run`] drives it
+//! as a future among others of a current-thread runtime. It costs a connection what it costs on a worker of its own:
 //! sockets stay with the worker's ring, and only that ring's announcements go through tokio.
 //!
 //! ```
@@ -31,11 +31,15 @@
 //!
 //! # Who calls whom
 //!
-//! The ring signals an event descriptor when something completes, and tokio's reactor watches that. A service that is
-//! woken from outside of its worker's turn, by a task or a timer of tokio's, has the future polled that [`run`] is. In a
-//! poll the worker turns until there is nothing left to do, which hands over all that it has to submit, or until others
-//! are to have their turn. A worker that has still more to do then does not simply wake itself: it lets the runtime park
-//! and be woken by its reactor, because that is where tokio sees timers and sockets, and tokio-uring submits.
+//! The ring signals an event descriptor when something completes, and tokio's reactor watches that. A handler that is
+//! woken from outside of its worker's turn, by a task or a timer of tokio's, has the future polled that [`run`] is. In
+//! a poll the worker turns until there is nothing left to do, which hands over all that it has to submit, or until
+//! others are to have their turn. A worker that has still more to do then does not simply wake itself: it lets the
+//! runtime park and be woken by its reactor, because that is where tokio sees timers and sockets, and tokio-uring
+//! submits.
+//!
+//! Handlers are polled in the worker's turn, where [`sleep`](crate::sleep), [`spawn`](crate::spawn) and the like are at
+//! hand beside tokio's. A task of tokio's is not: there they panic, but a [`Stream`](crate::Stream) may go there.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -140,8 +144,8 @@ fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
-/// Takes note of what tokio's reactor has heard of a descriptor, until it has heard no more; then it is awaited. Nothing
-/// is read: tokio is told of every signal anew (EPOLLET).
+/// Takes note of what tokio's reactor has heard of a descriptor, until it has heard no more; then it is awaited.
+/// Nothing is read: tokio is told of every signal anew (EPOLLET).
 fn heard(watched: &AsyncFd<OwnedFd>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(watched.poll_read_ready(cx))?.clear_ready();

@@ -1,5 +1,5 @@
-//! A worker of [campanile](https://docs.rs/campanile) inside of a [tokio-uring](https://docs.rs/tokio-uring) runtime, on
-//! the same thread: services wait for whatever tokio-uring and tokio have, files, timers, channels, clients, while
+//! A worker of [campanile](https://docs.rs/campanile) inside of a [tokio-uring](https://docs.rs/tokio-uring) runtime,
+//! on the same thread: handlers wait for whatever tokio-uring and tokio have, files, timers, channels, clients, while
 //! their connections stay on the worker's own ring.
 //!
 //! [`serve`] is a whole program, and [`run`] is a future for those who start the runtime themselves.
@@ -8,7 +8,6 @@
 //! use campanile::{Server, Stream};
 //! use tokio_uring::fs::File;
 //!
-//! # fn main() -> Result<(), campanile::ServeError> {
 //! /// Sends whoever comes the first 4 KiB of a file.
 //! async fn send_file(mut stream: Stream) -> std::io::Result<()> {
 //!     let file = File::open("Cargo.toml").await?;
@@ -17,6 +16,7 @@
 //!     file.close().await
 //! }
 //!
+//! # fn main() -> Result<(), campanile::ServeError> {
 //! campanile_tokio_uring::serve(|| {
 //!     let server = Server::new().listen("127.0.0.1:0").host(send_file)?;
 //! #   let (address, stopper) = (server.addresses()[0].tcp().unwrap(), server.stopper());
@@ -33,9 +33,9 @@
 //!
 //! # Two rings on one thread
 //!
-//! tokio-uring has a ring of its own, for its files and sockets; the worker has another, set up as io_uring wants it for
-//! a server (DEFER_TASKRUN). Both wake the one reactor, and neither waits for the other: tokio-uring submits when its
-//! runtime parks, which the worker has it do even if it is never idle itself.
+//! tokio-uring has a ring of its own, for its files and sockets; the worker has another, set up as io_uring wants it
+//! for a server (DEFER_TASKRUN). Both wake the one reactor, and neither waits for the other: tokio-uring submits when
+//! its runtime parks, which the worker has it do even if it is never idle itself.
 
 use std::io;
 
@@ -59,11 +59,11 @@ const ENTRIES: u32 = 256;
 /// # Panics
 /// Inside of another runtime.
 pub fn serve(make: impl FnOnce() -> Result<Hosted, ServeError>) -> Result<(), ServeError> {
-    let runtime = Runtime::new(builder().entries(ENTRIES)).map_err(refusal)?;
+    let runtime = Runtime::new(builder().entries(ENTRIES)).map_err(|error| refusal(&error))?;
     runtime.block_on(async { run(make()?).await })
 }
 
-fn refusal(error: io::Error) -> ServeError {
+fn refusal(error: &io::Error) -> ServeError {
     let asked = Asked { memory_kib: u64::from(ENTRIES) * (64 + 2 * 16) / 1024, descriptors: 1 };
-    ServeError::Ring(Refusal::diagnose(&error, asked, &Surroundings::read()))
+    ServeError::Ring(Refusal::diagnose(error, asked, &Surroundings::read()))
 }

@@ -60,9 +60,9 @@ pub struct Hosted {
 }
 
 impl Server {
-    /// Listens, with one worker that is on this thread and turns when it is told to. Every connection is run by `serve`,
-    /// as with [`Server::serve`]: by the service that it makes, or by the future that it returns. It is never on another
-    /// thread, so what it has and shares needs no lock and need not be `Send`.
+    /// Listens, with one worker that is on this thread and turns when it is told to. Every connection is run by
+    /// `serve`, as with [`Server::serve`]: by the service that it makes, or by the future that it returns. It is never
+    /// on another thread, so what it has and shares needs no lock and need not be `Send`.
     ///
     /// The number of [`workers`](Self::workers) and [`pin`](Self::pin) do not matter: the thread is the caller's.
     ///
@@ -118,8 +118,8 @@ fn employ<R: Ring + 'static>(
 }
 
 impl Hosted {
-    /// Leaves the waker that is to have [`turn`](Self::turn) called: when another thread, or something else on this one,
-    /// wants something of a connection or of the server. To be called before `turn`; each replaces the one before.
+    /// Leaves the waker that is to have [`turn`](Self::turn) called: when another thread, or something else on this
+    /// one, wants something of a connection or of the server. To be called before `turn`; each replaces the one before.
     pub fn set_waker(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.bell.set(waker);

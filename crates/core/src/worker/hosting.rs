@@ -29,7 +29,8 @@ const TURNS: u32 = 8;
 pub enum Turned {
     /// There is more to do: it is to be called again, once others on this thread had their turn.
     Again,
-    /// It is to be called when its descriptor is readable, when it is woken, or after this time; `None` if no timer runs.
+    /// It is to be called when its descriptor is readable, when it is woken, or after this time; `None` if no timer
+    /// runs.
     Idle(Option<Duration>),
     /// It has ended, and is not to be called any more.
     Ended,
