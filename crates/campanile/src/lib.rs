@@ -31,11 +31,14 @@
 //! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
+//! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
 mod blocking;
 mod files;
 mod framed;
+#[cfg(feature = "tokio")]
+pub mod host;
 pub mod http;
 mod reply;
 mod stream;
@@ -44,9 +47,10 @@ pub use blocking::spawn_blocking;
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
     Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
-    Handle, Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
-    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
-    Stopper, Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Handle, Holder, Hosted, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested,
+    OpenFile, Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle,
+    Service, Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel,
+    guard, on_open,
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{

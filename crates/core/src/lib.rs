@@ -119,8 +119,8 @@ pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
-    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
-    Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
+    Feature, HandOverError, Hosted, InheritError, Inherited, ListenerId, Monitor, RingKind, Server,
+    ServerHandle, Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
@@ -132,3 +132,4 @@ pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
 pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;
+pub use worker::Turned;

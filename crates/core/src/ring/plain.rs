@@ -308,14 +308,18 @@ const IN_MEMORY: [u64; 9] = [
     0x794c_7630, // overlayfs: over one of these, as a rule
 ];
 
+/// An event descriptor that nobody has signalled.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
 /// The event descriptor by which other threads get a ring out of its wait: the ring watches it.
 #[derive(Debug, Clone)]
 pub(super) struct EventKick(Arc<OwnedFd>);
 
 impl EventKick {
     pub(super) fn new() -> io::Result<EventKick> {
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(EventKick(Arc::new(eventfd)))
+        Ok(EventKick(Arc::new(eventfd()?)))
     }
 
     /// The operation that completes whenever a kick has come.

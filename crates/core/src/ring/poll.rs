@@ -436,6 +436,28 @@ impl Ring for PollRing {
         plain::stat_now(file)
     }
 
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        // Epoll can be watched by epoll: it is readable while it has something to say.
+        self.epoll.try_clone()
+    }
+
+    fn hush(&mut self, _: bool) {
+        // It says nothing of what was done at once, and the rest has to be asked for in any case.
+    }
+
+    fn hand_over(&mut self) {
+        // What was submitted was tried already.
+    }
+
+    fn has_work(&self) -> bool {
+        // If there was no room for more events, there may be more.
+        !self.completed.is_empty() || !self.ready.is_empty() || self.events.len() == EVENTS
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        (!self.knocking.is_empty()).then_some(KNOCK)
+    }
+
     fn in_flight(&self) -> u64 {
         self.in_flight
     }

@@ -21,7 +21,7 @@ pub(crate) mod world;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +184,18 @@ impl<P: Peers> Ring for SimulatedRing<P> {
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         self.outside.borrow_mut().world.stat(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn hush(&mut self, _: bool) {}
+
+    fn hand_over(&mut self) {}
+
+    fn has_work(&self) -> bool {
+        self.outside.borrow().kernel.has_queued()
     }
 
     fn in_flight(&self) -> u64 {
