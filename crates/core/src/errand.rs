@@ -35,6 +35,8 @@ pub(crate) enum Request {
     Write(File, u64, Bytes),
     Sync(File, Extent),
     BindUdp(BindUdp),
+    /// Nobody waits any more for the connection that was asked for under this ticket.
+    GiveUp,
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -45,6 +47,7 @@ impl fmt::Debug for Request {
             Request::Connect(to, _) => write!(f, "{to:?}"),
             Request::Open(file) => write!(f, "{file:?}"),
             Request::Stat(file) => write!(f, "Stat({file:?})"),
+            Request::GiveUp => f.write_str("GiveUp"),
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
             Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
@@ -95,6 +98,12 @@ impl Connect {
     pub fn deadline(mut self, deadline: Duration) -> Connect {
         self.deadline = deadline;
         self
+    }
+
+    /// Where to, from where, and the deadline.
+    #[must_use]
+    pub fn into_parts(self) -> (Address, Option<Address>, Duration) {
+        (self.to, self.from, self.deadline)
     }
 
     /// From this address of ours; port 0 takes any free one.

@@ -120,6 +120,13 @@ impl Stream {
         self.read.poll_fill(cx, n)
     }
 
+    /// Whether a drain of the server is the end of input to a reader with nothing unread. It is so of connections that
+    /// were accepted. Of those that were opened by [`connect`] it is not, since an answer would look complete that is
+    /// not; one that is only kept for later is to hear of it, or the drain waits for it.
+    pub fn set_hears_drain(&mut self, hears: bool) {
+        self.read.set_hears_drain(hears);
+    }
+
     /// What was received and not consumed.
     #[must_use]
     pub fn unread(&self) -> &[u8] {

@@ -47,6 +47,7 @@ impl Endpoint {
     /// The endpoint of a connection, and its stream for whoever wants it.
     pub(crate) fn connected(local: Rc<Local>) -> (Endpoint, Stream) {
         let pipe = Pipe::new(local);
+        pipe.state().hears_drain = false;
         let stream = Stream::new(Rc::clone(&pipe));
         (Endpoint { pipe, handler: Handler::Elsewhere }, stream)
     }

@@ -53,7 +53,7 @@ impl ReadHalf {
             return Poll::Ready(if state.ended_well() { Ok(unread) } else { Err(state.error()) });
         }
         state.is_in_frame = unread > 0;
-        if state.is_draining && unread == 0 {
+        if state.is_told_of_drain() && unread == 0 {
             return Poll::Ready(Ok(0));
         }
         let waiter = state.waiter(cx.waker());
@@ -61,6 +61,11 @@ impl ReadHalf {
         drop(state);
         drop(before);
         Poll::Pending
+    }
+
+    /// See [`Stream::set_hears_drain`](crate::Stream::set_hears_drain).
+    pub fn set_hears_drain(&mut self, hears: bool) {
+        self.pipe.state().hears_drain = hears;
     }
 
     /// See [`Stream::unread`](crate::Stream::unread).

@@ -47,6 +47,9 @@ pub(super) struct State {
     pub(super) over: Option<Reason>,
     /// The server drains: whoever waits for input between two frames is told that it has ended.
     pub(super) is_draining: bool,
+    /// Whoever reads hears of that. Of a connection that was opened by us an answer is waited for, which a drain does
+    /// not make complete.
+    pub(super) hears_drain: bool,
     pub(super) reader: Waiter,
     pub(super) writer: Waiter,
     /// The reader has seen the beginning of something.
@@ -164,6 +167,7 @@ impl Pipe {
             ended: false,
             over: None,
             is_draining: false,
+            hears_drain: true,
             reader: Waiter::Nobody,
             writer: Waiter::Nobody,
             is_in_frame: false,
@@ -205,7 +209,7 @@ impl State {
     pub(super) fn settle_waiters(&mut self, wakers: &mut Vec<StdWaker>) -> bool {
         let is_over = self.over.is_some();
         let can_read =
-            !self.inbox.is_empty() || self.ended || is_over || (self.is_draining && !self.is_in_frame);
+            !self.inbox.is_empty() || self.ended || is_over || (self.is_told_of_drain() && !self.is_in_frame);
         let is_sent = self.outbox.is_empty() && self.unsent == 0;
         let can_write = is_over || if self.is_flushed_for { is_sent } else { self.outbox.len() < self.limit };
         let mut is_own = false;
@@ -226,6 +230,11 @@ impl State {
             wake(&mut addresses.waiter);
         }
         is_own
+    }
+
+    /// Whether a reader with nothing unread is told that its peer has ended.
+    pub(super) fn is_told_of_drain(&self) -> bool {
+        self.is_draining && self.hears_drain
     }
 
     /// What there is to say to whoever reads or writes when the connection is over.

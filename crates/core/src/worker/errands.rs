@@ -24,7 +24,7 @@ use crate::service::{Flow, Service};
 use crate::time::Time;
 use crate::token::{Generation, Kind, Token};
 
-use super::{Factory, State, Worker};
+use super::{Factory, Slot, State, Worker};
 
 /// By how much loans are shorter while reads wait.
 const HASTE: u32 = 100;
@@ -248,12 +248,16 @@ impl<R: Ring> Worker<R> {
     }
 
     fn run_errand(&mut self, asker: Asker, ticket: Ticket, request: Request) {
+        if matches!(request, Request::GiveUp) {
+            return self.give_up_connecting((asker, ticket));
+        }
         if matches!(asker, Asker::Future(_)) && !self.waits(asker, ticket) {
             // The future was dropped. What was connected for it finds out by itself.
             return let_go(request);
         }
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
+            Request::GiveUp => {}
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
             Request::Open(file) => match file.into_flight() {
                 Ok(path) => {
@@ -369,9 +373,10 @@ impl<R: Ring> Worker<R> {
 
     fn open_connection(&mut self, asker: (Asker, Ticket), to: Connect, service: Box<dyn Service>) {
         let refusal = match self.state {
-            State::Running if self.live < self.config.max_connections => None,
-            State::Running => Some(ConnectError::TooMany),
-            State::Draining { .. } | State::Stopping { .. } => Some(ConnectError::Stopping),
+            State::Stopping { .. } => Some(ConnectError::Stopping),
+            // While it drains requests are answered that need other servers.
+            _ if self.live < self.config.max_connections => None,
+            _ => Some(ConnectError::TooMany),
         };
         let prepared = refusal.map_or_else(|| self.prepare_socket(&to), Err);
         let (nodelay, now) = (self.config.nodelay && to.to.tcp().is_some(), self.desk.now);
@@ -389,6 +394,15 @@ impl<R: Ring> Worker<R> {
                 self.with_connection(name, |connection, env| connection.refuse(error, env));
             }
         }
+    }
+
+    /// Ends the attempt to connect that was asked for like this, if it still runs. Rare, so all are looked at.
+    fn give_up_connecting(&mut self, asker: (Asker, Ticket)) {
+        let is_asked_for =
+            |slot: &Slot| slot.connection.as_ref().is_some_and(|connection| connection.is_opened_for(asker));
+        let Some(slot) = self.slots.iter().position(is_asked_for) else { return };
+        let name = Handle { slot: slot as u32, generation: self.slots[slot].generation };
+        self.with_connection(name, |connection, _| connection.opening_timed_out());
     }
 
     /// A socket made by plain system calls, where the ring cannot do all that is asked; `None` where it can.
