@@ -22,6 +22,7 @@ use std::sync::Arc;
 mod active;
 mod body;
 mod budget;
+mod client;
 mod collect;
 mod config;
 pub mod convert;
@@ -47,6 +48,7 @@ pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
     BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
+pub use client::{Client, ClientConfig, ClientError, Content, Payload};
 pub use config::{Config, MAX_FIELDS};
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};
