@@ -54,7 +54,7 @@ fn via(version: http::Version) -> String {
 }
 
 /// The head of the request as it goes on: without its body, from the client at `peer`.
-pub fn of_request(
+pub(crate) fn of_request(
     request: &OwnedRequest,
     peer: Option<&Address>,
     default_host: &str,
@@ -86,7 +86,7 @@ pub fn of_request(
 }
 
 /// An answer as it goes back.
-pub fn of_answer<B>(answer: &mut http::Response<B>) {
+pub(crate) fn of_answer<B>(answer: &mut http::Response<B>) {
     let version = answer.version();
     let fields = answer.headers_mut();
     remove_hop_by_hop(fields);
@@ -98,7 +98,7 @@ pub fn of_answer<B>(answer: &mut http::Response<B>) {
 
 /// Takes one off Max-Forwards, which TRACE and OPTIONS may have; false if it was zero, and the request ends here
 /// (RFC 9110, section 7.6.2).
-pub fn count_down(fields: &mut HeaderMap) -> bool {
+pub(crate) fn count_down(fields: &mut HeaderMap) -> bool {
     let left = fields.get("max-forwards").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     match left {
         None => true,

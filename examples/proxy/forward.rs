@@ -4,25 +4,27 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use campanile::http::{self, Answered, Client, ClientConfig, ClientError, Content, Error, Method, OwnedRequest};
+use campanile::http::{
+    self, Answered, Client, ClientConfig, ClientError, Content, Error, Method, OwnedRequest,
+};
 use campanile::http::{Payload, Request, Response};
 use campanile::{Address, PoolConfig, PoolError};
 
 use crate::fields;
 use crate::upstreams::{Health, Upstream, Upstreams};
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     upstreams: Upstreams,
     client: Client,
 }
 
 impl Proxy {
-    pub fn new(names: &[String], health: &Health, config: &PoolConfig, patience: Duration) -> Proxy {
+    pub(crate) fn new(names: &[String], health: &Health, config: &PoolConfig, patience: Duration) -> Proxy {
         let config_of_client = ClientConfig { head_timeout: patience, ..ClientConfig::default() };
         Proxy { upstreams: Upstreams::new(names, health, config), client: Client::with(config_of_client) }
     }
 
-    pub fn handler(self) -> impl Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error> {
+    pub(crate) fn handler(self) -> impl Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error> {
         let proxy = Rc::new(self);
         // Who the client is is asked of its connection, and fetched by the future when that is begun: at once.
         let peer = Rc::new(Cell::new(None));

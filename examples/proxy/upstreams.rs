@@ -10,19 +10,19 @@ use campanile::{Dial, Pool, PoolConfig, interval};
 
 /// Which servers are well, for all workers.
 #[derive(Clone)]
-pub struct Health(Arc<[AtomicBool]>);
+pub(crate) struct Health(Arc<[AtomicBool]>);
 
 impl Health {
     /// All are taken for well until it turns out otherwise.
-    pub fn new(count: usize) -> Health {
+    pub(crate) fn new(count: usize) -> Health {
         Health((0..count).map(|_| AtomicBool::new(true)).collect())
     }
 
-    pub fn is_well(&self, index: usize) -> bool {
+    pub(crate) fn is_well(&self, index: usize) -> bool {
         self.0[index].load(Ordering::Relaxed)
     }
 
-    pub fn note(&self, index: usize, name: &str, is_well: bool) {
+    pub(crate) fn note(&self, index: usize, name: &str, is_well: bool) {
         if self.0[index].swap(is_well, Ordering::Relaxed) != is_well {
             eprintln!("{name} is {}", if is_well { "well" } else { "not well" });
         }
@@ -31,14 +31,14 @@ impl Health {
 
 /// What is asked for, and how often.
 #[derive(Clone)]
-pub struct Check {
-    pub path: String,
-    pub every: Duration,
+pub(crate) struct Check {
+    pub(crate) path: String,
+    pub(crate) every: Duration,
 }
 
 impl Check {
     /// Asks one server again and again whether it is well, each time by a new connection.
-    pub async fn run(self, name: String, health: Health, index: usize) {
+    pub(crate) async fn run(self, name: String, health: Health, index: usize) {
         let Ok(dial) = Dial::to(&name) else { return };
         let pool = Pool::new(dial.deadline(self.every), PoolConfig { idle: 0, ..PoolConfig::default() });
         let client = Client::with(ClientConfig { head_timeout: self.every, ..ClientConfig::default() });
@@ -59,20 +59,20 @@ fn host(name: &str) -> &str {
 }
 
 /// One of the servers, with the connections that this worker has to it.
-pub struct Upstream {
-    pub name: String,
-    pub pool: Pool,
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) pool: Pool,
 }
 
 /// All of them, on one worker.
-pub struct Upstreams {
+pub(crate) struct Upstreams {
     all: Vec<Upstream>,
-    pub health: Health,
+    pub(crate) health: Health,
     next: Cell<usize>,
 }
 
 impl Upstreams {
-    pub fn new(names: &[String], health: &Health, config: &PoolConfig) -> Upstreams {
+    pub(crate) fn new(names: &[String], health: &Health, config: &PoolConfig) -> Upstreams {
         let upstream = |name: &String| {
             let dial = Dial::to(name).ok()?.deadline(Duration::from_secs(3));
             Some(Upstream { name: name.clone(), pool: Pool::new(dial, config.clone()) })
@@ -83,7 +83,7 @@ impl Upstreams {
 
     /// The order in which they are asked for one request: in turn, and those that are not well at the end, since
     /// it may have turned out too soon that they are not.
-    pub fn in_turn(&self) -> impl Iterator<Item = (usize, &Upstream)> {
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = (usize, &Upstream)> {
         let first = self.next.get();
         self.next.set((first + 1) % self.all.len());
         let all = move || (first..first + self.all.len()).map(|index| index % self.all.len());

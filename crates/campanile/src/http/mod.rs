@@ -11,6 +11,7 @@
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
 //! | wait: for time, for another server, for a body | [`wait`], [`OwnedRequest`], [`IntoResponse`] |
 //! | stream by async code | [`Body`], [`stream`](fn@stream), [`pieces`], [`frames`] |
+//! | ask another server | [`Client`], whose [`Content`] is passed on as the body of an answer |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
 //! | be watched: metrics for Prometheus, whether it lives, whether it is ready | `Metrics`, [`health`], [`readiness`] |
 //! | use the types of the `http` crate | [`convert`], [`Response::send`] |
