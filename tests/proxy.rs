@@ -11,6 +11,7 @@ mod support;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -225,7 +226,7 @@ fn the_death_of_a_server_under_load_brings_no_wrong_answer() {
     let after = Tally::default();
     crowd(proxy.address, 100, false, &after, || {});
     eprintln!("before {before:?}, when one died {during:?}, after {after:?}");
-    drop(dying);
+    assert_eq!(dying.killed().signal(), Some(Signal::KILL.as_raw()));
     living.stop();
 }
 
@@ -269,8 +270,8 @@ fn fields_of_one_connection_stay_there_and_the_others_go_on() {
     );
     let proxy = proxy(&[server], &CHECK);
     let mut client = Client::new(proxy.address);
-    let request = "GET http://a.test/b?c HTTP/1.1\r\nHost: other.test\r\nConnection: X-Mine, keep-alive\r\nX-Mine: d\r\n\
-                   Keep-Alive: timeout=9\r\nTE: trailers\r\nProxy-Connection: keep-alive\r\nUpgrade: websocket\r\n\
+    let request = "GET http://a.test/b?c HTTP/1.1\r\nHost: other.test\r\n\
+                   Connection: X-Mine, keep-alive\r\nX-Mine: d\r\nKeep-Alive: timeout=9\r\nTE: trailers\r\nProxy-Connection: keep-alive\r\nUpgrade: websocket\r\n\
                    X-Forwarded-For: 192.0.2.1\r\nVia: 1.1 e\r\nAccept: f\r\n\r\n";
     client.send(request.as_bytes()).expect("it reads");
     let head = client.head().expect("an answer");
