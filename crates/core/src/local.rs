@@ -46,6 +46,8 @@ pub(crate) struct Local {
     pub(crate) sleeps: Sleeps,
     /// Bytes that a stream holds for each direction.
     stream_buffer: usize,
+    /// The worker is hosted, and nobody looks in here before it is called.
+    is_unattended: Cell<bool>,
 }
 
 /// Slots in which futures wait for the answers to what they asked for.
@@ -88,6 +90,7 @@ impl Local {
             tasks: Tasks::default(),
             sleeps: Sleeps::default(),
             stream_buffer,
+            is_unattended: Cell::new(false),
         }
     }
 
@@ -141,7 +144,20 @@ impl Local {
         self.now.set(now);
     }
 
+    /// From now on nobody looks in here, until something is left.
+    pub(crate) fn set_unattended(&self, is_unattended: bool) {
+        self.is_unattended.set(is_unattended);
+    }
+
+    /// Something was left: by a future of the host's, if it is nobody's turn.
+    pub(crate) fn stir(&self) {
+        if self.is_unattended.replace(false) {
+            self.mailbox.post(|_| {});
+        }
+    }
+
     pub(crate) fn wake(&self, wakee: Wakee) {
+        self.stir();
         if let Wakee::Task(task) = wakee {
             return self.tasks.queue(task);
         }
@@ -153,6 +169,7 @@ impl Local {
 
     pub(crate) fn close(&self, descriptor: Descriptor) {
         self.closes.borrow_mut().push(descriptor);
+        self.stir();
     }
 
     /// Whether there is anything to do that needs no completion.
@@ -213,6 +230,7 @@ impl Local {
     /// Leaves what goes on under a ticket that is known.
     pub(crate) fn put_request(&self, asker: Asker, ticket: Ticket, request: Request) {
         self.requests.borrow_mut().push_back((asker, ticket, request));
+        self.stir();
     }
 
     fn next_ticket(&self) -> Ticket {
@@ -281,6 +299,13 @@ impl Local {
         drop(answers);
         drop(freed);
         Poll::Ready(answer)
+    }
+
+    /// How many answers are waited for.
+    #[cfg(test)]
+    pub(crate) fn awaited(&self) -> usize {
+        let answers = self.answers.borrow();
+        answers.slots.len() - answers.free.len()
     }
 
     /// Nobody waits any more.

@@ -26,6 +26,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use crate::buffer_ring::{self};
 use crate::file_pool::FilePool;
 use crate::flight::{Flight, FlightIndex, Flights};
+use crate::fs::Extent;
 use crate::send_pool::{BufferIndex, SendPool};
 use crate::token::Token;
 
@@ -176,6 +177,18 @@ pub(crate) enum Submission {
         len: u32,
         offset: u64,
     },
+    /// Write to a file what the submitter holds until the final completion.
+    Write {
+        file: Descriptor,
+        address: usize,
+        len: u32,
+        offset: u64,
+    },
+    /// Put what was written to a file onto the disk.
+    Sync {
+        file: Descriptor,
+        extent: Extent,
+    },
     /// Tell once when the peer has reset the connection, or ended it: for when nothing is received.
     WatchPeer {
         descriptor: Descriptor,
@@ -265,9 +278,11 @@ impl Submission {
             | Submission::Bind { .. }
             | Submission::Listen { .. }
             | Submission::Connect { .. } => self.prepare_set_up(memory),
-            Submission::OpenFile { .. } | Submission::Stat { .. } | Submission::Read { .. } => {
-                self.prepare_file(memory)
-            }
+            Submission::OpenFile { .. }
+            | Submission::Stat { .. }
+            | Submission::Read { .. }
+            | Submission::Write { .. }
+            | Submission::Sync { .. } => self.prepare_file(memory),
         }
         .user_data(token.raw())
     }
@@ -327,6 +342,17 @@ impl Submission {
             Submission::Read { file, into, len, offset } => {
                 let buffer = memory.files.address(into);
                 on!(file, |fd| opcode::Read::new(fd, buffer, len).offset(offset).build())
+            }
+            Submission::Write { file, address, len, offset } => {
+                let bytes = std::ptr::with_exposed_provenance(address);
+                on!(file, |fd| opcode::Write::new(fd, bytes, len).offset(offset).build())
+            }
+            Submission::Sync { file, extent } => {
+                let flags = match extent {
+                    Extent::All => types::FsyncFlags::empty(),
+                    Extent::Data => types::FsyncFlags::DATASYNC,
+                };
+                on!(file, |fd| opcode::Fsync::new(fd).flags(flags).build())
             }
             _ => unreachable!("files only"),
         }

@@ -27,6 +27,7 @@ mod datagrams;
 mod ending;
 mod errands;
 mod guests;
+mod hosting;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
@@ -57,12 +58,14 @@ use crate::service::Service;
 use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
-use crate::wake::{Mailbox, Wakee};
+use crate::wake::{Kick, Mailbox, Wakee};
 
 pub(crate) use accepting::Listening;
 use datagrams::Datagrams;
 use errands::Errands;
 use guests::Guests;
+pub(crate) use hosting::Hosting;
+pub use hosting::Turned;
 
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
@@ -119,6 +122,8 @@ pub(crate) struct Worker<R: Ring> {
     is_paused: bool,
     /// Dropped when nobody comes in here any more: whoever goes on with the listeners waits for it.
     heir: Option<Arc<OwnedFd>>,
+    /// It is on somebody else's thread, and called when there is a letter: its ring watches for no kicks.
+    is_hosted: bool,
 }
 
 struct Slot {
@@ -171,10 +176,22 @@ impl<R: Ring> Worker<R> {
         factory: Factory,
     ) -> io::Result<Worker<R>> {
         let kick = ring.kick(&memory, Token::new(Kind::Wake, Generation::default(), 0))?;
+        Ok(Worker::kicked_by(kick, ring, memory, config, clock, factory))
+    }
+
+    /// A worker that hears of its letters by `kick`.
+    fn kicked_by(
+        kick: Box<dyn Kick>,
+        ring: R,
+        memory: Memory,
+        config: Config,
+        clock: Box<dyn Clock>,
+        factory: Factory,
+    ) -> Worker<R> {
         let mailbox = Arc::new(Mailbox::new(kick));
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
-        Ok(Worker {
+        Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
             slots: Vec::new(),
@@ -204,7 +221,8 @@ impl<R: Ring> Worker<R> {
             undrained: Vec::new(),
             is_paused: false,
             heir: None,
-        })
+            is_hosted: false,
+        }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -226,7 +244,11 @@ impl<R: Ring> Worker<R> {
 
     /// One turn; false once the worker has ended.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout();
+        self.turn_within(self.timeout())
+    }
+
+    /// One turn that waits no longer than this for something to do.
+    fn turn_within(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let undrained = std::mem::take(&mut self.undrained);
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.wait(timeout, &self.memory, &mut batch)?;
@@ -238,6 +260,9 @@ impl<R: Ring> Worker<R> {
             self.dispatch(completion);
         }
         self.batch = batch;
+        if self.is_hosted && self.mailbox.is_kicked() {
+            self.read_letters();
+        }
         for name in undrained {
             self.with_connection(name, Connection::handle_drain);
         }
@@ -428,6 +453,10 @@ impl<R: Ring> Worker<R> {
 
     fn kicked(&mut self, completion: &Completion) {
         self.ring.kicked(completion, &self.memory);
+        self.read_letters();
+    }
+
+    fn read_letters(&mut self) {
         let letters = self.mailbox.collect();
         for wakee in letters.wakes {
             self.wake(wakee);
@@ -640,8 +669,8 @@ impl<R: Ring> Drop for Worker<R> {
             // SAFETY: as above; the ring had nothing in flight, so the kernel is done with it.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         } else {
-            // Connections hold the `Bytes` that a send names.
-            std::mem::forget(std::mem::take(&mut self.slots));
+            // Connections hold the `Bytes` that a send names, and errands those that a write names.
+            std::mem::forget((std::mem::take(&mut self.slots), std::mem::take(&mut self.errands)));
             tracing::error!(
                 "the kernel did not let go of a worker's buffers in time; they are leaked on purpose"
             );

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
@@ -21,8 +21,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::address::Address;
 use crate::datagram;
-use crate::errand::FileStat;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
+use crate::fs::{Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
 use crate::udp::UdpOptions;
 use crate::wake::Kick;
@@ -87,6 +87,28 @@ pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Res
                 read.unwrap_or(0)
             });
             Ok(read? as u32)
+        }),
+        Submission::Write { .. } | Submission::Sync { .. } => to_disk(submission)?,
+        _ => return None,
+    })
+}
+
+/// Carries out an operation that brings bytes to a disk, which may take long; `None` if it is none of those. On any
+/// thread: of the worker's it needs no more than what it names.
+pub(super) fn to_disk(submission: Submission) -> Option<io::Result<u32>> {
+    Some(match submission {
+        Submission::Write { file, address, len, offset } => number(file).and_then(|file| {
+            let address = std::ptr::with_exposed_provenance(address);
+            // SAFETY: what is written stays, and is not changed, until the operation completes.
+            let bytes = unsafe { std::slice::from_raw_parts(address, len as usize) };
+            Ok(retry_on_intr(|| rustix::io::pwrite(borrowed(file), bytes, offset))? as u32)
+        }),
+        Submission::Sync { file, extent } => number(file).and_then(|file| {
+            match extent {
+                Extent::All => rustix::fs::fsync(borrowed(file)),
+                Extent::Data => rustix::fs::fdatasync(borrowed(file)),
+            }?;
+            Ok(0)
         }),
         _ => return None,
     })
@@ -286,14 +308,18 @@ const IN_MEMORY: [u64; 9] = [
     0x794c_7630, // overlayfs: over one of these, as a rule
 ];
 
+/// An event descriptor that nobody has signalled.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
 /// The event descriptor by which other threads get a ring out of its wait: the ring watches it.
 #[derive(Debug, Clone)]
 pub(super) struct EventKick(Arc<OwnedFd>);
 
 impl EventKick {
     pub(super) fn new() -> io::Result<EventKick> {
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(EventKick(Arc::new(eventfd)))
+        Ok(EventKick(Arc::new(eventfd()?)))
     }
 
     /// The operation that completes whenever a kick has come.
@@ -301,10 +327,20 @@ impl EventKick {
         Submission::Watch { descriptor: self.0.as_raw_fd() }
     }
 
-    /// Takes the kicks that came so far; says how to go on watching, if the watch has ended and is still wanted.
-    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+    /// What can be read when a kick has come.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Takes the kicks that came so far.
+    pub(super) fn clear(&self) {
         // It fails only when there is none.
         let _ = rustix::io::read(&*self.0, &mut [0; size_of::<u64>()]);
+    }
+
+    /// As [`clear`](Self::clear); says how to go on watching, if the watch has ended and is still wanted.
+    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+        self.clear();
         let has_ended = !completion.more && completion.outcome != Outcome::Cancelled;
         has_ended.then(|| self.watch())
     }

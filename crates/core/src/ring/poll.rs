@@ -15,7 +15,10 @@
 //!   refused (EBUSY). Datagrams that find one before them waiting for room wait behind it.
 //! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool
 //!   of threads would cost every read that *is* in memory two switches between threads, which is more than the read.
+//! * What is written to files, and synced, is done by [`helpers`]: a sync waits for the disk always, and a write for as
+//!   long as it takes to make room in the page cache, which is seconds when a disk is busy.
 
+mod helpers;
 mod operations;
 mod place;
 #[cfg(test)]
@@ -29,11 +32,11 @@ use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use socket2::{Domain, SockRef};
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::udp::UdpOptions;
@@ -41,10 +44,14 @@ use crate::wake::Kick;
 
 use super::plain::{self, EventKick};
 use super::{Abilities, Ring, Side};
+use helpers::Helpers;
 use place::{Key, Operation, Place, What};
 
 /// What epoll says at one time at most; the rest it says the next time.
 const EVENTS: usize = 512;
+
+/// What epoll says of the helpers: no descriptor has this number.
+const NEWS: EventData = EventData::new_u64(u64::MAX);
 
 /// How often it is tried to connect to a Unix listener whose queue is full, which nothing tells the end of.
 const KNOCK: Duration = Duration::from_millis(10);
@@ -78,6 +85,8 @@ pub(crate) struct PollRing {
     looked: bool,
     in_flight: u64,
     eventfd: Option<EventKick>,
+    /// Since the first operation that brings something to a disk.
+    helpers: Option<Helpers>,
 }
 
 impl PollRing {
@@ -104,6 +113,7 @@ impl PollRing {
             looked: false,
             in_flight: 0,
             eventfd: None,
+            helpers: None,
         })
     }
 
@@ -120,6 +130,9 @@ impl PollRing {
             | Submission::WatchPeer { descriptor: on }
             | Submission::WatchRoom { descriptor: on } => on,
             Submission::Watch { descriptor } => Descriptor::Plain(descriptor),
+            Submission::Write { .. } | Submission::Sync { .. } => {
+                return self.have_done(token, submission, memory);
+            }
             _ => return self.carry_out(token, submission, memory),
         };
         let fd = match plain::number(on) {
@@ -155,8 +168,29 @@ impl PollRing {
         self.end(token, done);
     }
 
+    /// What a helper does, if one can be had.
+    fn have_done(&mut self, token: Token, submission: Submission, memory: &Memory) {
+        if self.helpers.is_none() {
+            self.helpers = self.begin_helpers().ok();
+        }
+        let given = self.helpers.as_mut().map(|helpers| helpers.give((token, submission)));
+        if !matches!(given, Some(Ok(()))) {
+            self.carry_out(token, submission, memory);
+        }
+    }
+
+    fn begin_helpers(&self) -> io::Result<Helpers> {
+        let helpers = Helpers::new()?;
+        epoll::add(&self.epoll, helpers.news(), NEWS, EventFlags::IN | EventFlags::ET)?;
+        Ok(helpers)
+    }
+
     /// Takes note of what epoll says of one place, and goes on with what waited for it.
     fn heed(&mut self, event: Event, memory: &Memory) {
+        if { event.data } == NEWS {
+            let done = self.helpers.as_mut().map(Helpers::take).unwrap_or_default();
+            return done.into_iter().for_each(|(token, result)| self.end(token, result));
+        }
         let key = Key::from_data(event.data);
         let Some(place) = self.place_of(key) else { return };
         place.note(event.flags);
@@ -400,6 +434,28 @@ impl Ring for PollRing {
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         plain::stat_now(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        // Epoll can be watched by epoll: it is readable while it has something to say.
+        self.epoll.try_clone()
+    }
+
+    fn hush(&mut self, _: bool) {
+        // It says nothing of what was done at once, and the rest has to be asked for in any case.
+    }
+
+    fn hand_over(&mut self) {
+        // What was submitted was tried already.
+    }
+
+    fn has_work(&self) -> bool {
+        // If there was no room for more events, there may be more.
+        !self.completed.is_empty() || !self.ready.is_empty() || self.events.len() == EVENTS
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        (!self.knocking.is_empty()).then_some(KNOCK)
     }
 
     fn in_flight(&self) -> u64 {

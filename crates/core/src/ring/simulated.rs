@@ -6,10 +6,12 @@
 //! that nobody holds, a descriptor closed twice or during its shutdown, a second receive on a socket, a sleep for ever.
 //!
 //! * [`world`]: the far side: streams, listeners, files, descriptors.
+//! * [`disk`]: the files of it.
 //! * [`operations`]: every operation, carried out.
 //! * [`kernel`]: the queues, and the order in which things complete.
 //! * [`faults`]: what goes wrong, and what is counted.
 
+mod disk;
 pub(crate) mod faults;
 pub(crate) mod kernel;
 pub(crate) mod operations;
@@ -19,13 +21,13 @@ pub(crate) mod world;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
 use crate::udp::UdpOptions;
@@ -182,6 +184,18 @@ impl<P: Peers> Ring for SimulatedRing<P> {
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         self.outside.borrow_mut().world.stat(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn hush(&mut self, _: bool) {}
+
+    fn hand_over(&mut self) {}
+
+    fn has_work(&self) -> bool {
+        self.outside.borrow().kernel.has_queued()
     }
 
     fn in_flight(&self) -> u64 {

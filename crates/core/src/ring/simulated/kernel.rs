@@ -432,6 +432,8 @@ impl Kernel {
             (Some(Kind::Receive), Outcome::Count(1..) | Outcome::Retry) => Recovery::ReceiveRearmed,
             (Some(Kind::Accept), _) => Recovery::AcceptRearmed,
             (Some(Kind::Wake), Outcome::Count(_)) => Recovery::WatchRearmed,
+            (Some(Kind::Errand), Outcome::Retry) => Recovery::FileRetried,
+            (Some(Kind::Errand), Outcome::Count(n)) if running.falls_short(n) => Recovery::WriteResumed,
             _ => return,
         };
         self.awaited.push((running.token, recovery));

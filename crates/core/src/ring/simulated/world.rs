@@ -1,17 +1,15 @@
 //! The world: what is at the far side of a simulated ring. Streams with a peer at the other end, listeners, files, and
 //! the tables of descriptors that name them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::errand::FileStat;
 use crate::operation::Descriptor;
 use crate::time::{Clock, Time};
 
+use super::disk::{Opened, Stored};
 use super::faults::{Fault, Faults};
 use super::operations::datagrams::Letterbox;
 use super::random::Random;
@@ -113,7 +111,7 @@ pub(crate) enum What {
     Listener(VecDeque<StreamId>),
     /// The number of its letterbox.
     Datagrams(usize),
-    File(Rc<[u8]>),
+    File(Opened),
 }
 
 /// How a port of the outside answers to a connect.
@@ -140,7 +138,7 @@ pub(crate) struct World {
     pub(crate) remotes: BTreeMap<u16, Remote>,
     /// Streams that the worker opened and no peer has taken up yet.
     pub(crate) dialled: VecDeque<(u16, StreamId)>,
-    pub(crate) files: BTreeMap<Vec<u8>, Rc<[u8]>>,
+    pub(super) files: BTreeMap<Vec<u8>, Rc<RefCell<Stored>>>,
     /// What the worker did that it must not.
     pub(crate) violations: Vec<String>,
     /// Accepts that failed for want of descriptors; and so many more are to fail in a row.
@@ -298,19 +296,6 @@ impl World {
         if reset || !stream.up.is_empty() {
             stream.reset_to_peer();
         }
-    }
-
-    /// What is known of a file.
-    pub(super) fn stat(&mut self, file: RawFd) -> io::Result<FileStat> {
-        let failed = io::Error::from_raw_os_error;
-        let thing = self.named(Descriptor::Plain(file)).ok_or_else(|| failed(libc::EBADF))?;
-        let What::File(content) = &self.things[thing].what else { return Err(failed(libc::EBADF)) };
-        let len = content.len() as u64;
-        if self.strikes(Fault::FileFailed) {
-            return Err(failed(libc::EIO));
-        }
-        let (modified, changed) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1), SystemTime::UNIX_EPOCH);
-        Ok(FileStat { len, modified, changed, inode: 0, links: 1, is_file: true, is_dir: false })
     }
 
     /// The worker begins to send, or to wait until it can.
