@@ -11,8 +11,7 @@ use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;
 
 use super::faults::{Fault, Recovery};
-use super::operations::datagrams::Unfed;
-use super::operations::{Running, Step, runs_in_a_thread};
+use super::operations::{Running, Step, datagrams::Unfed, runs_in_a_thread};
 use super::world::{What, World};
 
 /// The descriptor that kicks go to: nothing real.
@@ -244,8 +243,7 @@ impl Kernel {
     fn check_company(&mut self, new: &Running, world: &mut World) {
         let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce | Kind::Datagrams));
         let kind = new.token.kind();
-        let others = self.running.iter().filter(|other| other.thing == new.thing);
-        for other in others {
+        for other in self.running.iter().filter(|other| other.thing == new.thing) {
             let theirs = other.token.kind();
             if (receives(kind) && receives(theirs)) || (sends(kind) && sends(theirs)) {
                 world.violated(format!("{:?} while {:?} is in flight", new.token, other.token));

@@ -1,8 +1,8 @@
 //! Lives of datagram sockets on the simulated ring: tasks bind, receive, send, and drop their futures and sockets where
 //! they like, while the kernel has a bad day.
 //!
-//! After each life every datagram that the kernel took was received once, in order and unchanged, or its socket dropped;
-//! every datagram that was to be sent is sent once; and nothing is left: no operation, no buffer, no descriptor.
+//! After each life every datagram that the kernel took was received once, in order and unchanged, unless its socket was
+//! dropped; every one that was to be sent is sent once; and nothing is left: no operation, no buffer, no descriptor.
 //!
 //! `CAMPANILE_SEEDS=n` lives n lives, from `CAMPANILE_FIRST_SEED` on.
 
