@@ -247,6 +247,9 @@ fn errors_are_those_of_the_kernel() {
     fs::write(place.at("there"), "content").expect("a writable place");
     fs::create_dir(place.at("below")).expect("a writable place");
     let root = Arc::new(OwnedFd::from(fs::File::open(place.at("below")).expect("a directory")));
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, place.at("pipe"), rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a writable place");
     let new = |file: OpenFile| file.write(true).create(true);
     let text = Bytes::from_static(b"text");
     for ring in RINGS {
@@ -264,6 +267,11 @@ fn errors_are_those_of_the_kernel() {
         assert_eq!(errno(last(far.to_vec())), Some(libc::EINVAL));
         let no_disk = [Ask::Open(OpenFile::at("/dev/null")), Ask::Sync { data_only: false }];
         assert_eq!(errno(last(no_disk.to_vec())), Some(libc::EINVAL));
+        // A pipe has no offsets, and nobody waits until somebody writes to it.
+        let read_pipe = [Ask::Open(OpenFile::at(place.at("pipe")).write(true).read(true)), Ask::Read(0, 1)];
+        assert_eq!(errno(last(read_pipe.to_vec())), Some(libc::ESPIPE));
+        let fill_pipe = [read_pipe[0].clone(), Ask::Write(0, content(1, 100_000))];
+        assert_eq!(errno(last(fill_pipe.to_vec())), Some(libc::ESPIPE));
         // A directory can be synced, and not be written.
         let directory = [Ask::Open(OpenFile::at(place.at("below"))), Ask::Sync { data_only: false }];
         assert_eq!(last(directory.to_vec()), Said::Done, "{ring}");

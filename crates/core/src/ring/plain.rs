@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
+use rustix::fs::SeekFrom;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 use socket2::SockRef;
@@ -242,6 +243,11 @@ pub(super) fn address(fd: RawFd, side: Side) -> io::Result<Address> {
 /// Whether fstat(2) of this file never waits.
 pub(super) fn stats_at_once(file: RawFd) -> bool {
     rustix::fs::fstatfs(borrowed(file)).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+}
+
+/// Whether this file has offsets: pipes, sockets and terminals have none (lseek(2)).
+pub(super) fn has_offsets(file: RawFd) -> bool {
+    rustix::fs::seek(borrowed(file), SeekFrom::Current(0)).is_ok()
 }
 
 pub(super) fn stat_now(file: RawFd) -> io::Result<FileStat> {

@@ -269,10 +269,18 @@ impl<R: Ring> Worker<R> {
                 let answer = self.memory.flights.launch(Flight::stat());
                 self.begin(asker, ticket, What::Stat { answer, file });
             }
-            Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
-            Request::Write(file, offset, bytes) => {
-                self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 });
-            }
+            Request::Read(file, offset, len) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.read(Read { asker, ticket, file, offset, len }),
+                Err(error) => self.answer(asker, ticket, Answer::Read(Err(error))),
+            },
+            Request::Write(file, offset, bytes) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 }),
+                Err(error) => {
+                    // A part of the user's may be dropped with it.
+                    let_go(bytes);
+                    self.answer(asker, ticket, Answer::Written(Err(error)));
+                }
+            },
             Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),
         }
     }
