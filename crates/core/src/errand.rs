@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::desk::Handle;
-use crate::fs::{Extent, File, FileStat, OpenFile};
+use crate::fs::{Change, Extent, File, FileStat, OpenFile};
 use crate::service::Service;
 
 /// Which errand an answer belongs to. Never used twice by one worker.
@@ -33,6 +33,7 @@ pub(crate) enum Request {
     Read(File, u64, usize),
     Write(File, u64, Bytes),
     Sync(File, Extent),
+    Change(Change),
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -46,6 +47,7 @@ impl fmt::Debug for Request {
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
             Request::Write(file, offset, bytes) => write!(f, "Write({file:?}, {offset}, {})", bytes.len()),
+            Request::Change(change) => write!(f, "{change:?}"),
             Request::Sync(file, extent) => write!(f, "Sync({file:?}, {extent:?})"),
         }
     }
@@ -68,6 +70,8 @@ pub enum Answer {
     Written(io::Result<usize>),
     /// What was written before is on the disk; or nobody knows what of it is.
     Synced(io::Result<()>),
+    /// A name was changed; or why not.
+    Changed(io::Result<()>),
 }
 
 /// Where to connect to, and how.

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use socket2::SockAddr;
 
+use crate::fs::ChangeKind;
+
 /// The number of a thing in the table.
 pub(crate) type FlightIndex = u32;
 
@@ -35,6 +37,8 @@ pub(crate) enum Flight {
     OptionValue([libc::c_int; 2]),
     /// A file to open; `root` is held so that its descriptor stays open.
     Path { path: CString, how: OpenHow, root: Option<Arc<OwnedFd>> },
+    /// What is done to a name, and the name that it gets.
+    Change { kind: ChangeKind, path: CString, to: CString },
     /// What the kernel knows of a file, and the empty path that says "of the descriptor itself".
     Stat(Box<libc::statx>),
 }

@@ -181,8 +181,8 @@ impl File {
         at_once.then(|| ring.stat_now(*descriptor))
     }
 
-    /// Fails if it is a pipe, a socket or a terminal: those have no offsets, and io_uring would wait for them as long as
-    /// it takes, though nobody may wait for the answer any more.
+    /// Fails if it is a pipe, a socket or a terminal: those have no offsets, and io_uring would wait for them for as
+    /// long as it takes, though nobody may wait for the answer any more.
     pub(crate) fn check_offsets(&self, ring: &dyn Ring) -> io::Result<()> {
         let OpenedFile { descriptor, has_offsets, .. } = &*self.0;
         let has_offsets = has_offsets.get().unwrap_or_else(|| {

@@ -14,14 +14,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
-use rustix::fs::SeekFrom;
+use rustix::fs::{AtFlags, CWD, Mode, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 use socket2::SockRef;
 
 use crate::address::Address;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
-use crate::fs::{Extent, FileStat};
+use crate::fs::{ChangeKind, Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
 use crate::wake::Kick;
 
@@ -87,6 +87,7 @@ pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Res
             Ok(read? as u32)
         }),
         Submission::Write { .. } | Submission::Sync { .. } => to_disk(submission)?,
+        Submission::Change { names } => zero(change(names, memory)),
         _ => return None,
     })
 }
@@ -133,6 +134,16 @@ fn open_file(path: FlightIndex, direct: bool, memory: &Memory) -> io::Result<u32
     // SAFETY: path, figures and root are in the air until this completes.
     let file = unsafe { libc::syscall(libc::SYS_openat2, root, path, how, len) };
     checked(file as i32)
+}
+
+fn change(names: FlightIndex, memory: &Memory) -> io::Result<()> {
+    let Flight::Change { kind, path, to } = flight(memory, names) else { unreachable!("names") };
+    Ok(match *kind {
+        ChangeKind::RemoveFile => rustix::fs::unlinkat(CWD, path, AtFlags::empty()),
+        ChangeKind::RemoveDir => rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR),
+        ChangeKind::Rename => rustix::fs::renameat(CWD, path, CWD, to),
+        ChangeKind::CreateDir { mode } => rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)),
+    }?)
 }
 
 fn stat(file: RawFd, answer: FlightIndex, memory: &Memory) -> io::Result<u32> {

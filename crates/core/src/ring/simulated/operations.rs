@@ -160,6 +160,7 @@ impl Running {
             Submission::Cancel { .. }
             | Submission::Socket { .. }
             | Submission::OpenFile { .. }
+            | Submission::Change { .. }
             | Submission::Watch { .. } => return None,
         })
     }
@@ -228,6 +229,7 @@ impl Running {
             }
             Submission::Write { offset, .. } => self.write_file(world, offset),
             Submission::Sync { .. } => self.sync_file(world),
+            Submission::Change { .. } => self.change_names(world),
             Submission::WatchPeer { .. } => self.with_stream(world, Running::watch_peer),
             Submission::WatchRoom { .. } => self.with_stream(world, Running::watch_room),
             Submission::Watch { .. } => self.watch(world, kernel),
@@ -560,6 +562,13 @@ impl Running {
         }
     }
 
+    fn change_names(&mut self, world: &mut World) -> Step {
+        let flight = self.flight.expect("a change has names");
+        // SAFETY: in the air until this completes, by `wrong`.
+        let Flight::Change { kind, path, to } = (unsafe { &*flight }) else { panic!("a change has names") };
+        world.change_names(*kind, path.as_bytes(), to.as_bytes()).map_or_else(failed, |()| done(0))
+    }
+
     fn stat(&mut self, world: &mut World) -> Step {
         let len = match world.file_len(self.thing.expect("resolved when it started")) {
             Ok(len) => len,
@@ -666,6 +675,7 @@ fn this_flight(submission: Submission) -> Option<u32> {
         Submission::SetOption { value, .. } => Some(value),
         Submission::Bind { address, .. } | Submission::Connect { address, .. } => Some(address),
         Submission::OpenFile { path, .. } => Some(path),
+        Submission::Change { names } => Some(names),
         Submission::Stat { answer, .. } => Some(answer),
         _ => None,
     }
