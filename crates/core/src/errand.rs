@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::desk::Handle;
 use crate::fs::{Change, Extent, File, FileStat, OpenFile};
 use crate::service::Service;
+use crate::udp::{BindUdp, UdpSocket};
 
 /// Which errand an answer belongs to. Never used twice by one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +35,7 @@ pub(crate) enum Request {
     Write(File, u64, Bytes),
     Sync(File, Extent),
     Change(Change),
+    BindUdp(BindUdp),
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -45,6 +47,7 @@ impl fmt::Debug for Request {
             Request::Open(file) => write!(f, "{file:?}"),
             Request::Stat(file) => write!(f, "Stat({file:?})"),
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
+            Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
             Request::Write(file, offset, bytes) => write!(f, "Write({file:?}, {offset}, {})", bytes.len()),
             Request::Change(change) => write!(f, "{change:?}"),
@@ -72,6 +75,8 @@ pub enum Answer {
     Synced(io::Result<()>),
     /// A name was changed; or why not.
     Changed(io::Result<()>),
+    /// The socket is bound; or why it is not. Only futures ask for one: [`UdpSocket::bind`].
+    Bound(io::Result<UdpSocket>),
 }
 
 /// Where to connect to, and how.

@@ -70,6 +70,7 @@ mod config;
 mod connection;
 mod control;
 mod counters;
+mod datagram;
 mod desk;
 mod errand;
 mod error;
@@ -96,6 +97,7 @@ mod time;
 mod timeout;
 mod timer;
 mod token;
+mod udp;
 mod wake;
 mod worker;
 
@@ -117,15 +119,17 @@ pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
-    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
-    Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
+    Feature, HandOverError, Hosted, InheritError, Inherited, ListenerId, Monitor, RingKind, Server,
+    ServerHandle, Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
 pub use task::{
-    Elapsed, Interval, JoinError, JoinHandle, Sleep, TimeLimited, interval, now, sleep, sleep_until, spawn,
-    timeout,
+    Elapsed, Interval, JoinError, JoinHandle, RemoteHandle, Sleep, TimeLimited, WorkerHandle, interval, now,
+    sleep, sleep_until, spawn, this_worker, timeout,
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
+pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;
+pub use worker::Turned;

@@ -114,6 +114,17 @@ pub(crate) enum Submission {
         to: Descriptor,
         list: FlightIndex,
     },
+    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until no
+    /// buffer was left, or until one that is empty, after which the kernel ends it.
+    ReceiveDatagrams {
+        from: Descriptor,
+        envelope: FlightIndex,
+    },
+    /// Send one datagram.
+    SendDatagram {
+        from: Descriptor,
+        datagram: FlightIndex,
+    },
     Shutdown {
         descriptor: Descriptor,
         half: Half,
@@ -238,6 +249,16 @@ impl Submission {
                 let Flight::Gather { message, .. } = (unsafe { &*flight }) else { unreachable!("a gather") };
                 let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32;
                 on!(to, |fd| opcode::SendMsg::new(fd, message).flags(flags).build())
+            }
+            Submission::ReceiveDatagrams { from, envelope } => {
+                let Flight::Envelope(message) = flight(memory, envelope) else { unreachable!("an envelope") };
+                on!(from, |fd| opcode::RecvMsgMulti::new(fd, message, buffer_ring::GROUP).build())
+            }
+            Submission::SendDatagram { from, datagram } => {
+                let Flight::Datagram { message, .. } = flight(memory, datagram) else {
+                    unreachable!("a datagram")
+                };
+                on!(from, |fd| opcode::SendMsg::new(fd, message).flags(libc::MSG_NOSIGNAL as u32).build())
             }
             Submission::Shutdown { descriptor, half } => {
                 let how = if half == Half::Write { libc::SHUT_WR } else { libc::SHUT_RDWR };

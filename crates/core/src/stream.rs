@@ -2,22 +2,7 @@
 //!
 //! An async handler reads and writes a [`Stream`]. Behind it are two boxes of memory, one for each direction, that are
 //! filled and emptied by the service on its connection; a future waits for what lies in them, never for an operation of
-//! the kernel's. Hence:
-//!
-//! - Any future of this module may be dropped at any moment, and nothing is lost: what was not returned by a read comes
-//!   with the next one, and a write was taken whole or not at all.
-//! - A stream may be held by any task of its worker, and its halves by two.
-//! - Both boxes are bounded ([`Config::stream_buffer`](crate::Config)). A handler that does not read is not sent to for
-//!   longer than its inbox, the connection's own limit and the socket's buffers last; one that writes more than the
-//!   peer reads waits.
-//!
-//! # What a write that is done means
-//!
-//! [`Stream::write`] returns when the bytes are in the outbox, and [`Stream::flush`] when the kernel has all of them in
-//! its send buffer. Neither says that the peer has them: the kernel sends and repeats on its own, and if the peer goes
-//! away after that nobody is told. Only an answer of the peer's own says that it has got something: a protocol that
-//! needs to know has one. After [`Stream::shutdown`], the end of the peer's own stream, as [`Stream::read`] shows it,
-//! says so to protocols in which the peer reads to the end before it closes.
+//! the kernel's. So any of them may be dropped at any moment.
 
 mod connect;
 pub(crate) mod endpoint;
@@ -42,7 +27,23 @@ use pipe::{Addresses, Pipe};
 /// A connection, to read from and write to by futures.
 ///
 /// Dropping it sends what was written and closes the connection, so that the peer gets all of it. It never leaves its
-/// worker.
+/// worker, but any task there may hold it, and its [halves](Self::into_split) two.
+///
+/// Any of its futures may be dropped at any moment, and nothing is lost: what was not returned by a read comes with the
+/// next one, and a write was taken whole or not at all.
+///
+/// Both directions are bounded ([`Config::stream_buffer`](crate::Config)). From a peer whose bytes the handler does not
+/// read, no more is received; a handler that writes more than the peer reads waits.
+///
+/// # What a write that is done means
+///
+/// [`write`](Self::write) returns when the bytes are in memory between the handler and the connection, and
+/// [`flush`](Self::flush) when the kernel has all of them in its send buffer. Neither says that the peer has them: the
+/// kernel sends, and repeats, on its own, and if the peer goes away after that nobody is told. Only the peer's own
+/// answer says what it has got: a protocol that needs to know has one. Where the peer reads to the end before it
+/// closes, the end of its stream after a [`shutdown`](Self::shutdown) says so.
+///
+/// # Example
 ///
 /// ```no_run
 /// use campanile_core::{ServeError, Server, Stream};
@@ -157,7 +158,7 @@ impl Stream {
     }
 
     /// Writes all of `bytes`: waits until the outbox has a place, then takes them whole. Dropped before that, nothing
-    /// was written. What the end of this means is said [above](self).
+    /// was written. What it means that this is done is said [above](Self#what-a-write-that-is-done-means).
     ///
     /// # Errors
     /// When the connection is over, or was shut down.
@@ -171,6 +172,14 @@ impl Stream {
     /// As [`write`](Self::write).
     pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         self.write.send(bytes).await
+    }
+
+    /// Writes all of `pieces`, as one: see [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        self.write.write_pieces(pieces).await
     }
 
     /// Waits until there is a place in the outbox: the next write is taken at once then.

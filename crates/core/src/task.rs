@@ -8,6 +8,7 @@
 //! While a task is polled its future is taken out of the slot, so that it may spawn, wake and cancel as it likes.
 
 mod asking;
+mod elsewhere;
 mod join;
 mod sleep;
 
@@ -25,6 +26,7 @@ use crate::token::Generation;
 use crate::wake::{Wakee, Waker};
 
 pub(crate) use asking::Asking;
+pub use elsewhere::{RemoteHandle, WorkerHandle, this_worker};
 pub use join::{JoinError, JoinHandle};
 pub(crate) use sleep::Sleeps;
 pub use sleep::{Elapsed, Interval, Sleep, TimeLimited, interval, now, sleep, sleep_until, timeout};

@@ -10,6 +10,7 @@
 //! * A descriptor that the kernel has just made is handed on as its number, and whoever gets it closes it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -17,12 +18,14 @@ use rustix::event::EventfdFlags;
 use rustix::fs::{AtFlags, CWD, Mode, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::address::Address;
+use crate::datagram;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
 use crate::fs::{ChangeKind, Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::Side;
@@ -198,6 +201,49 @@ pub(super) fn send(to: RawFd, send: Submission, done: u32, memory: &Memory) -> i
     Ok(retry_on_intr(|| rustix::net::send(borrowed(to), &bytes[done as usize..], flags))? as u32)
 }
 
+/// A socket for datagrams. It has no O_NONBLOCK, with which a receive of io_uring would not wait.
+pub(super) fn bind_datagrams(address: SocketAddr, options: &UdpOptions) -> io::Result<RawFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if let Some(len) = options.receive_buffer {
+        socket.set_recv_buffer_size(len as usize)?;
+    }
+    if let Some(len) = options.send_buffer {
+        socket.set_send_buffer_size(len as usize)?;
+    }
+    socket.bind(&address.into())?;
+    if let Some(peer) = options.peer {
+        socket.connect(&peer.into())?;
+    }
+    Ok(socket.into_raw_fd())
+}
+
+/// Receives a datagram that is there, behind its head, as a multishot recvmsg does; EAGAIN if there is none.
+pub(super) fn receive_datagram(from: RawFd, buffer: &mut [u8]) -> io::Result<u32> {
+    let Some((name, payload)) = datagram::places(buffer) else { return Err(Errno::FAULT.into()) };
+    let mut range = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+    // SAFETY: all zeroes is a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_name, message.msg_namelen) = (name.as_mut_ptr().cast(), name.len() as libc::socklen_t);
+    (message.msg_iov, message.msg_iovlen) = (&raw mut range, 1);
+    let received = retry_on_intr(|| {
+        // SAFETY: writes no more than the lengths say, into memory that is borrowed mutably here.
+        let received = unsafe { libc::recvmsg(from, &raw mut message, libc::MSG_DONTWAIT) };
+        usize::try_from(received)
+            .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    })?;
+    Ok(datagram::finish(buffer, message.msg_namelen, received, message.msg_flags))
+}
+
+/// Sends a datagram; EAGAIN if the socket has no room for it.
+pub(super) fn send_datagram(from: RawFd, datagram: FlightIndex, memory: &Memory) -> io::Result<u32> {
+    let Flight::Datagram { message, .. } = flight(memory, datagram) else { unreachable!("a datagram") };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: bytes and address are in the air until this completes, and only read.
+    let sent = unsafe { libc::sendmsg(from, std::ptr::from_ref(message), flags) };
+    checked(sent as i32)
+}
+
 fn ranges(list: FlightIndex, memory: &Memory) -> &[libc::iovec] {
     let Flight::Gather { message, ranges } = flight(memory, list) else { unreachable!("a gather") };
     &ranges[..message.msg_iovlen]
@@ -279,14 +325,18 @@ const IN_MEMORY: [u64; 9] = [
     0x794c_7630, // overlayfs: over one of these, as a rule
 ];
 
+/// An event descriptor that nobody has signalled.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
 /// The event descriptor by which other threads get a ring out of its wait: the ring watches it.
 #[derive(Debug, Clone)]
 pub(super) struct EventKick(Arc<OwnedFd>);
 
 impl EventKick {
     pub(super) fn new() -> io::Result<EventKick> {
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(EventKick(Arc::new(eventfd)))
+        Ok(EventKick(Arc::new(eventfd()?)))
     }
 
     /// The operation that completes whenever a kick has come.

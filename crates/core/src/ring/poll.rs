@@ -12,7 +12,7 @@
 //! * What waits on a descriptor that is closed completes when it is cancelled, as with io_uring, though the descriptor
 //!   is gone at once. Its number may be somebody else's by then: see [`place`].
 //! * One operation at a time may take input of a descriptor and one give output, as the worker has it; one more is
-//!   refused (EBUSY).
+//!   refused (EBUSY). Datagrams that find one before them waiting for room wait behind it.
 //! * Files are opened, read and renamed by plain calls as well: what is not in memory is waited for by the whole worker.
 //!   A pool of threads would cost every read that *is* in memory two switches between threads, which is more than the
 //!   read.
@@ -27,6 +27,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::address::Address;
 use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::plain::{self, EventKick};
@@ -66,6 +68,8 @@ pub(crate) struct PollRing {
     /// What waits for room, and who watches a peer: few do, and so they are not part of a place.
     givers: HashMap<RawFd, Operation>,
     peers: HashMap<RawFd, Token>,
+    /// Datagrams that wait behind one that waits for room.
+    behind: Vec<(RawFd, Operation)>,
     /// What waited on a descriptor that was closed, and what becomes of it when it is cancelled.
     stranded: Vec<(Token, Outcome)>,
     /// Places whose input may be tried.
@@ -99,6 +103,7 @@ impl PollRing {
             waiting: HashMap::new(),
             givers: HashMap::new(),
             peers: HashMap::new(),
+            behind: Vec::new(),
             stranded: Vec::new(),
             ready: VecDeque::new(),
             knocking: Vec::new(),
@@ -117,6 +122,8 @@ impl PollRing {
         let on = match submission {
             Submission::Accept { listener: on, .. }
             | Submission::Receive { from: on, .. }
+            | Submission::ReceiveDatagrams { from: on, .. }
+            | Submission::SendDatagram { from: on, .. }
             | Submission::Send { to: on, .. }
             | Submission::SendHeld { to: on, .. }
             | Submission::Gather { to: on, .. }
@@ -139,6 +146,7 @@ impl PollRing {
                 self.begin_input(fd, token, What::Connections { multishot })
             }
             Submission::Receive { budget, .. } => self.begin_input(fd, token, What::Bytes { budget }),
+            Submission::ReceiveDatagrams { .. } => self.begin_input(fd, token, What::Datagrams),
             Submission::Watch { .. } => self.begin_input(fd, token, What::Notice),
             _ => self.begin_output(fd, Operation { token, submission, done: 0 }, memory),
         };
@@ -202,7 +210,10 @@ impl PollRing {
             Some(operation) if matches!(operation.submission, Submission::Connect { .. }) => {
                 self.connect(key.fd, operation, plain::connected(key.fd));
             }
-            Some(operation) => self.give(key.fd, operation, memory),
+            Some(operation) => {
+                self.give(key.fd, operation, memory);
+                self.give_behind(key.fd, memory);
+            }
             None => {}
         }
     }
@@ -214,17 +225,22 @@ impl PollRing {
         }
         let Some(&fd) = self.waiting.get(&target) else { return };
         let cancelled = Err(libc_error(libc::ECANCELED));
+        if let Some(at) = self.behind.iter().position(|(_, operation)| operation.token == target) {
+            self.behind.remove(at);
+            return self.end(target, cancelled);
+        }
         if let Some(taker) = self.place(fd).taker.take_if(|taker| taker.token == target) {
             return match taker.what {
                 What::Connections { .. } => self.end_accept(fd, target, cancelled),
-                What::Bytes { .. } | What::Notice => self.end(target, cancelled),
+                What::Bytes { .. } | What::Datagrams | What::Notice => self.end(target, cancelled),
             };
         }
         if self.givers.get(&fd).is_some_and(|operation| operation.token == target) {
-            return match self.take_giver(fd) {
+            match self.take_giver(fd) {
                 Some(Operation { done: done @ 1.., .. }) => self.end(target, Ok(done)),
                 _ => self.end(target, cancelled),
-            };
+            }
+            return self.wait_behind(fd);
         }
         self.peers.remove(&fd);
         self.end(target, cancelled);
@@ -306,7 +322,8 @@ impl PollRing {
         });
         let next = self.place(fd).next();
         let taker = std::mem::replace(self.place(fd), next).taker.map(|taker| taker.token);
-        let cancelled = taker.into_iter().chain(self.peers.remove(&fd));
+        let behind = self.behind.extract_if(.., |(on, _)| *on == fd).map(|(_, operation)| operation.token);
+        let cancelled = taker.into_iter().chain(self.peers.remove(&fd)).chain(behind);
         let cancelled = cancelled.map(|token| (token, Outcome::Cancelled));
         let stranded: Vec<_> = cancelled.chain(giver).collect();
         for (token, outcome) in stranded {
@@ -406,6 +423,12 @@ impl Ring for PollRing {
         plain::address(plain::number(descriptor)?, side)
     }
 
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor> {
+        let socket = plain::bind_datagrams(address, options)?;
+        self.renew(socket);
+        Ok(Descriptor::Plain(socket))
+    }
+
     fn stats_at_once(&self, file: RawFd) -> bool {
         plain::stats_at_once(file)
     }
@@ -416,6 +439,28 @@ impl Ring for PollRing {
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         plain::stat_now(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        // Epoll can be watched by epoll: it is readable while it has something to say.
+        self.epoll.try_clone()
+    }
+
+    fn hush(&mut self, _: bool) {
+        // It says nothing of what was done at once, and the rest has to be asked for in any case.
+    }
+
+    fn hand_over(&mut self) {
+        // What was submitted was tried already.
+    }
+
+    fn has_work(&self) -> bool {
+        // If there was no room for more events, there may be more.
+        !self.completed.is_empty() || !self.ready.is_empty() || self.events.len() == EVENTS
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        (!self.knocking.is_empty()).then_some(KNOCK)
     }
 
     fn in_flight(&self) -> u64 {

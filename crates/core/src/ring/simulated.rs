@@ -14,13 +14,14 @@
 mod disk;
 pub(crate) mod faults;
 pub(crate) mod kernel;
-mod operations;
+pub(crate) mod operations;
 pub(crate) mod random;
 pub(crate) mod world;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::address::Address;
 use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::{Abilities, Ring, Side};
@@ -169,7 +171,11 @@ impl<P: Peers> Ring for SimulatedRing<P> {
             Descriptor::Direct(index) => index as u16,
             Descriptor::Plain(fd) => fd as u16,
         };
-        Ok(Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], number))))
+        Ok(Address::from(SocketAddr::from(([127, 0, 0, 1], number))))
+    }
+
+    fn bind_datagrams(&mut self, _: SocketAddr, _: &UdpOptions) -> io::Result<Descriptor> {
+        self.outside.borrow_mut().world.bind_datagrams().map_err(io::Error::from_raw_os_error)
     }
 
     fn stats_at_once(&self, _: RawFd) -> bool {
@@ -182,6 +188,18 @@ impl<P: Peers> Ring for SimulatedRing<P> {
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         self.outside.borrow_mut().world.stat(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn hush(&mut self, _: bool) {}
+
+    fn hand_over(&mut self) {}
+
+    fn has_work(&self) -> bool {
+        self.outside.borrow().kernel.has_queued()
     }
 
     fn in_flight(&self) -> u64 {

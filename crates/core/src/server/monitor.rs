@@ -9,6 +9,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::counters::Counters;
+use crate::task::WorkerHandle;
 use crate::wake::{Mailbox, Waker};
 
 use super::{RingKind, ServerHandle};
@@ -110,6 +111,12 @@ impl Monitor {
         self.started.get().map(|started| started.ring)
     }
 
+    /// The workers, to spawn tasks on; none before the server is started.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.mailboxes().iter().map(|mailbox| WorkerHandle::new(Arc::clone(mailbox))).collect()
+    }
+
     /// The server runs: these are its workers.
     pub(super) fn begin(&self, mailboxes: Vec<Arc<Mailbox>>, ring: RingKind) {
         // Each server is started once, with a monitor of its own.
@@ -178,6 +185,12 @@ impl Drop for Question {
 }
 
 impl ServerHandle {
+    /// Its workers, to spawn tasks on.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.monitor.workers()
+    }
+
     /// What each worker has counted so far; nothing for one that has ended. Waits for the answers: a service asks by a
     /// [`monitor`](Self::monitor) instead.
     #[must_use]

@@ -75,7 +75,7 @@ impl<T, R> fmt::Debug for ByStream<T, R> {
 
 impl<F, S> Serves<ByService<S>> for F
 where
-    F: Fn() -> S + Send + Sync + 'static,
+    F: Fn() -> S + 'static,
     S: Service + 'static,
 {
     fn service(self: &Arc<Self>) -> Box<dyn Service> {
@@ -85,7 +85,7 @@ where
 
 impl<F, T, R> Serves<ByStream<T, R>> for F
 where
-    F: AsyncFn(T) -> R + Send + Sync + 'static,
+    F: AsyncFn(T) -> R + 'static,
     T: From<Stream> + 'static,
     R: Outcome + 'static,
 {

@@ -165,6 +165,16 @@ impl WriteHalf {
         Ok(())
     }
 
+    /// See [`Stream::write_pieces`](crate::Stream::write_pieces).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        poll_fn(|cx| self.poll_room(cx)).await?;
+        self.put(|state, local| pieces.iter().for_each(|piece| state.outbox.write(piece, local)));
+        Ok(())
+    }
+
     /// See [`Stream::send`](crate::Stream::send).
     ///
     /// # Errors

@@ -280,6 +280,10 @@ impl<R: Ring> Worker<R> {
                 let answer = self.memory.flights.launch(Flight::stat());
                 self.begin(asker, ticket, What::Stat { answer, file });
             }
+            Request::BindUdp(wanted) => {
+                let bound = self.bind_udp(&wanted);
+                self.answer(asker, ticket, Answer::Bound(bound));
+            }
             Request::Read(file, offset, len) => match file.check_offsets(&*self.ring) {
                 Ok(()) => self.read(Read { asker, ticket, file, offset, len }),
                 Err(error) => self.answer(asker, ticket, Answer::Read(Err(error))),

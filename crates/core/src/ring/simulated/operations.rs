@@ -12,6 +12,8 @@
 //! The same as the kernel's: an address is used only between submission and final completion, when by the contract of
 //! [`Ring`](crate::ring::Ring) it is valid. Whether it is, is what the simulation is there to find out; Miri sees it.
 
+pub(crate) mod datagrams;
+
 use std::time::Duration;
 
 use crate::flight::Flight;
@@ -108,6 +110,7 @@ impl Running {
                 let list = unsafe { std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen) };
                 list.iter().map(|range| (range.iov_base.cast_const().cast(), range.iov_len)).collect()
             }
+            Submission::SendDatagram { datagram, .. } => vec![datagrams::range(memory, datagram)],
             _ => Vec::new(),
         }
     }
@@ -141,7 +144,10 @@ impl Running {
     pub(super) fn descriptor(&self) -> Option<Descriptor> {
         Some(match self.submission {
             Submission::Accept { listener, .. } => listener,
-            Submission::Receive { from, .. } | Submission::ReceiveOnce { from, .. } => from,
+            Submission::Receive { from, .. }
+            | Submission::ReceiveOnce { from, .. }
+            | Submission::ReceiveDatagrams { from, .. }
+            | Submission::SendDatagram { from, .. } => from,
             Submission::Send { to, .. } | Submission::SendHeld { to, .. } | Submission::Gather { to, .. } => {
                 to
             }
@@ -208,6 +214,8 @@ impl Running {
             Submission::Send { .. } | Submission::SendHeld { .. } | Submission::Gather { .. } => {
                 self.with_stream(world, Running::send)
             }
+            Submission::ReceiveDatagrams { .. } => self.receive_datagrams(world, kernel, memory),
+            Submission::SendDatagram { datagram, .. } => self.send_datagram(world, memory, datagram),
             Submission::Shutdown { half, .. } => self.shutdown(world, half),
             Submission::Close { .. } | Submission::Cancel { .. } => done(0),
             Submission::Socket { direct, .. } => match world.strikes(Fault::TooManyFiles) {
@@ -671,7 +679,9 @@ fn number_of(descriptor: Descriptor) -> usize {
 
 fn this_flight(submission: Submission) -> Option<u32> {
     match submission {
-        Submission::Gather { list, .. } => Some(list),
+        Submission::Gather { list: index, .. }
+        | Submission::ReceiveDatagrams { envelope: index, .. }
+        | Submission::SendDatagram { datagram: index, .. } => Some(index),
         Submission::SetOption { value, .. } => Some(value),
         Submission::Bind { address, .. } | Submission::Connect { address, .. } => Some(address),
         Submission::OpenFile { path, .. } => Some(path),

@@ -11,6 +11,7 @@ use crate::time::{Clock, Time};
 
 use super::disk::{Opened, Stored};
 use super::faults::{Fault, Faults};
+use super::operations::datagrams::Letterbox;
 use super::random::Random;
 
 /// The number of a stream; never given twice.
@@ -108,6 +109,8 @@ pub(crate) enum What {
     /// `None` before it is connected.
     Socket(Option<StreamId>),
     Listener(VecDeque<StreamId>),
+    /// The number of its letterbox.
+    Datagrams(usize),
     File(Opened),
 }
 
@@ -128,6 +131,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
     pub(crate) streams: Vec<Stream>,
+    pub(crate) letterboxes: Vec<Letterbox>,
     things: Vec<Thing>,
     direct: Vec<Option<ThingId>>,
     plain: Vec<Option<ThingId>>,
@@ -162,6 +166,7 @@ impl World {
             random,
             faults,
             streams: Vec::new(),
+            letterboxes: Vec::new(),
             things: Vec::new(),
             direct: vec![None; direct],
             plain: Vec::new(),
@@ -278,6 +283,7 @@ impl World {
             What::Listener(waiting) => {
                 waiting.into_iter().for_each(|stream| self.worker_leaves(stream, true));
             }
+            What::Datagrams(id) => self.letterboxes[id].is_closed = true,
             What::Socket(None) | What::File(_) => {}
         }
     }
