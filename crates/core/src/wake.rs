@@ -104,9 +104,9 @@ impl Mailbox {
 
     /// The worker has ended. A letter is either thrown away here, or put in after the lock was released here, and
     /// then whoever puts it in sees the flag.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self) -> Letters {
         self.closed.store(true, Ordering::Release);
-        self.collect();
+        self.collect()
     }
 
     /// Takes everything out: what the worker does when it was kicked.

@@ -194,6 +194,11 @@ impl<R: Ring> Worker<R> {
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Open(file) => {
                 let Some(path) = file.path else {
                     let error = std::io::Error::from(std::io::ErrorKind::InvalidInput);
@@ -292,6 +297,9 @@ impl<R: Ring> Worker<R> {
             Ok(descriptor) => {
                 let name = self
                     .settle(|name| Connection::outgoing(name, to, asker, descriptor, nodelay, now, service));
+                if let (Asker::Future(slot), ticket) = asker {
+                    self.desk.local.note_opening(slot, ticket, name);
+                }
                 self.keep_places();
                 self.follow_up(name);
             }
