@@ -121,7 +121,7 @@ fn what_panics_when_it_is_dropped_costs_no_other_connection() {
         assert_eq!(aborted.await, Err(JoinError::Cancelled));
         stream.write(b"x").await.expect("it is there");
         stream.flush().await.expect("it is there");
-        std::mem::drop(Bomb);
+        drop(Bomb);
     };
     let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
     for _ in 0..3 {

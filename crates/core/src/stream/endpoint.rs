@@ -142,7 +142,7 @@ impl Service for Endpoint {
                 true
             }
             Event::Drain => {
-                // Whoever has connected out may be about to answer a client: its stream goes on until no client is left.
+                // Whoever has connected out may be about to answer a client: that goes on until no client is left.
                 let is_ours = matches!(self.handler, Handler::Elsewhere(_));
                 self.pipe.state().is_draining |= !is_ours || self.pipe.local.is_last_call();
                 false
