@@ -439,10 +439,9 @@ fn prepare<R: Ring>(
     })?;
     let (listeners, addresses) =
         open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
-    let factory = (start.make)(start.id);
     let queue = listener::queue_len(&config);
     let beside = start.beside;
-    let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
+    let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), || (start.make)(start.id));
     let mut worker = worker.map_err(ServeError::RingBroke)?;
     for (number, listener, ours) in listeners {
         worker.listen(Listening::owned(number, listener, queue, ours));

@@ -156,7 +156,8 @@ pub(crate) fn memory_for(config: &Config) -> Memory {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker over `ring`, which was made for `memory`.
+    /// A worker over `ring`, which was made for `memory`. `make` makes its factory as if in a turn of it, so that what
+    /// it sets up may spawn.
     ///
     /// # Errors
     /// When other threads' wake-ups cannot be set up.
@@ -165,12 +166,17 @@ impl<R: Ring> Worker<R> {
         memory: Memory,
         config: Config,
         clock: Box<dyn Clock>,
-        factory: Factory,
+        make: impl FnOnce() -> Factory,
     ) -> io::Result<Worker<R>> {
         let kick = ring.kick(&memory, Token::new(Kind::Wake, Generation::default(), 0))?;
         let mailbox = Arc::new(Mailbox::new(kick));
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
+        let desk = Desk::new(Arc::clone(&mailbox), &config);
+        let factory = {
+            let _turn = desk.local.enter();
+            make()
+        };
         Ok(Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
@@ -182,7 +188,7 @@ impl<R: Ring> Worker<R> {
             errands: Errands::default(),
             guests: Guests::default(),
             timers: TimerWheel::new(0),
-            desk: Desk::new(Arc::clone(&mailbox), &config),
+            desk,
             mailbox,
             limits,
             config,
