@@ -116,8 +116,8 @@ const ROOMS: usize = 50;
 const SEATS: usize = 20;
 const SAID: usize = 4;
 
-/// Reads what the others in the room say: all of it, each of them in order, nothing twice. Those who are reset are heard
-/// from the first up to any.
+/// Reads what the others in the room say: all of it, each of them in order, nothing twice. Those who are reset are
+/// heard from the first up to any.
 fn hears_all(person: &mut Person, seat: usize, room: usize, resets: &[usize]) {
     let mut heard = [0; SEATS];
     let is_done = |heard: &[usize; SEATS]| {

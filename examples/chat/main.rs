@@ -5,19 +5,20 @@
 //! nc 127.0.0.1 7004
 //! ```
 //!
-//! Each connection is an async function (`member`), which reads lines and writes those of its own queue, both at once. A
-//! worker knows the members that it serves (`hall`); what is said in a room goes to the members of this worker at once,
-//! and to each other worker as a task that tells those there. Nothing is shared, and nothing is locked.
+//! Each connection is an async function (`member`), which reads lines and writes those of its own queue, both at once.
+//! A worker knows the members that it serves (`hall`); what is said in a room goes to the members of this worker at
+//! once, and to each other worker as a task that tells those there. Nothing is shared, and nothing is locked.
 //!
 //! # Who reads slowly
 //!
 //! holds nobody up: what is said goes into a queue per member, of `--queue` lines. When it is full the line is left out
-//! for this one member, who is told how many were with the first that fits again. Who takes nothing at all for a minute is
-//! disconnected (`Config::send_stall`). So a member holds at most `--queue` lines of up to 600 bytes, which all members
-//! of the room share, and the 16 KiB that a stream holds (`Config::stream_buffer`) in each direction.
+//! for this one member, who is told how many were with the first that fits again. Who takes nothing at all for a minute
+//! is disconnected (`Config::send_stall`). So what waits for a member are at most `--queue` lines of up to 600 bytes,
+//! which all members of the room share, 16 KiB in either direction (`Config::stream_buffer`), and the send buffers that
+//! a connection may have.
 //!
-//! Who says something waits until every worker has passed it on before the next line is read, so that what is between
-//! the workers is one line per member, too, and what one member says arrives in its order.
+//! Who says something waits until every worker has passed it on before the next line is read. So what is between the
+//! workers is one line per member, too, and what one member says arrives in its order.
 
 mod hall;
 mod member;
