@@ -5,11 +5,15 @@
 
 use std::time::Duration;
 
-use campanile::{Full, Reply, Then};
+use campanile::protocol::VecSink;
+use campanile::{Full, Reply, Sink, Then};
 
 use crate::glob;
 use crate::resp::{Request, array, bulk, error, integer, simple};
 use crate::store::{Expiry, OutOfMemory, Store};
+
+/// The longest answer that is put together from several values, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
 
 /// Why a command was not run to its end.
 enum Failure {
@@ -170,12 +174,23 @@ fn count(args: &mut Request<'_>, reply: &mut Reply<'_, '_>, mut is_so: impl FnMu
     Ok(integer(reply, args.filter(|key| is_so(key)).count() as i64)?)
 }
 
-/// Answers of several values are collected, because together they may be longer than the room there can ever be.
-fn mget(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
+/// Collects an answer of any number of values, because together they may be longer than the room there can ever be; but
+/// no longer than what one connection may hold. It is not begun before it can be handed over.
+fn collect(reply: &mut Reply<'_, '_>, write: impl FnOnce(&mut VecSink<'_>) -> Result<(), Full>) -> Done {
+    if !reply.can_send() {
+        return Err(Failure::Full(Full { needed: MAX_ANSWER, room: 0 }));
+    }
     let mut answer = Vec::new();
-    array(&mut answer, args.len())?;
-    args.try_for_each(|key| bulk(&mut answer, store.get(key)))?;
-    Ok(reply.write(answer)?)
+    let written = write(&mut VecSink::new(&mut answer, MAX_ANSWER));
+    written.map_err(|_| Said("ERR the answer would be longer than 4 MiB: ask for less"))?;
+    Ok(reply.send(answer.into())?)
+}
+
+fn mget(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
+    collect(reply, |answer| {
+        array(answer, args.len())?;
+        args.try_for_each(|key| bulk(answer, store.get(key)))
+    })
 }
 
 fn mset(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
@@ -215,15 +230,16 @@ fn persist(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>)
 
 fn keys(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     let pattern = next(args)?;
-    let (mut keys, mut found) = (Vec::new(), 0);
-    for key in store.keys().filter(|key| glob::matches(pattern, key)) {
-        bulk(&mut keys, Some(key))?;
-        found += 1;
-    }
-    let mut answer = Vec::new();
-    array(&mut answer, found)?;
-    answer.append(&mut keys);
-    Ok(reply.write(answer)?)
+    collect(reply, |answer| {
+        let keys: Vec<&[u8]> = store.keys().filter(|key| glob::matches(pattern, key)).collect();
+        bulks(answer, &keys)
+    })
+}
+
+/// Writes an array.
+fn bulks(sink: &mut impl Sink, all: &[&[u8]]) -> Result<(), Full> {
+    array(sink, all.len())?;
+    all.iter().try_for_each(|bytes| bulk(sink, Some(bytes)))
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count]`
@@ -242,12 +258,11 @@ fn scan(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) ->
     }
     let (next, keys) = store.scan(cursor, count);
     let keys: Vec<&[u8]> = keys.filter(|key| glob::matches(pattern, key)).collect();
-    let mut answer = Vec::new();
-    array(&mut answer, 2)?;
-    bulk(&mut answer, Some(itoa::Buffer::new().format(next).as_bytes()))?;
-    array(&mut answer, keys.len())?;
-    keys.iter().try_for_each(|key| bulk(&mut answer, Some(key)))?;
-    Ok(reply.write(answer)?)
+    collect(reply, |answer| {
+        array(answer, 2)?;
+        bulk(answer, Some(itoa::Buffer::new().format(next).as_bytes()))?;
+        bulks(answer, &keys)
+    })
 }
 
 /// Who connects asks for a version of the protocol; there is the second.

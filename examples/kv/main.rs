@@ -18,8 +18,8 @@
 //!
 //! `--max-memory` bounds keys and values, with what the tables cost for each counted in (`Store`); what would go beyond
 //! is answered `-OOM`, and nothing is evicted. A connection holds no more than `--max-request` bytes that are not yet a
-//! whole request, and the answers that it does not read: 64 KiB of small ones and one long one. Both are there at most
-//! `--max-connections` times.
+//! whole request. Of answers that it does not read it holds 64 KiB; longer ones up to 1 MiB (`Config::held_limit`) and
+//! one more, which is a value, or 4 MiB of several. There are at most `--max-connections`.
 
 mod commands;
 mod glob;
@@ -66,7 +66,7 @@ fn main() -> Result<(), ServeError> {
         [options.max_memory, options.max_request].map(|size| size.as_u64() as usize);
     let config = Config {
         max_connections: options.max_connections,
-        input_limit: max_request.max(1),
+        input_limit: max_request,
         idle_timeout: Some(IDLE_TIMEOUT),
         ..Config::default()
     };
