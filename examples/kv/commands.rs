@@ -3,6 +3,7 @@
 //! A command whose answer does not fit is run again when there is room (see `framed`), so each writes its answer before
 //! it changes anything; one that only writes a word or a number always has room for it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use campanile::protocol::VecSink;
@@ -20,7 +21,7 @@ enum Failure {
     /// There is no room for its answer.
     Full(Full),
     /// It is answered with an error.
-    Said(&'static str),
+    Said(Cow<'static, str>),
 }
 
 use Failure::Said;
@@ -33,13 +34,13 @@ impl From<Full> for Failure {
 
 impl From<OutOfMemory> for Failure {
     fn from(_: OutOfMemory) -> Failure {
-        Said("OOM command not allowed when used memory > 'maxmemory'")
+        Said("OOM command not allowed when used memory > 'maxmemory'".into())
     }
 }
 
-const SYNTAX: Failure = Said("ERR syntax error");
-const NO_INTEGER: Failure = Said("ERR value is not an integer or out of range");
-const EXPIRE_TIME: Failure = Said("ERR invalid expire time");
+const SYNTAX: Failure = Said(Cow::Borrowed("ERR syntax error"));
+const NO_INTEGER: Failure = Said(Cow::Borrowed("ERR value is not an integer or out of range"));
+const EXPIRE_TIME: Failure = Said(Cow::Borrowed("ERR invalid expire time"));
 
 type Done = Result<(), Failure>;
 type Run = fn(&mut Request<'_>, &mut Store, &mut Reply<'_, '_>) -> Done;
@@ -73,7 +74,7 @@ const COMMANDS: &[(&str, usize, usize, Run)] = &[
     ("flushall", 0, 1, |_, store, reply| { store.clear(); Ok(simple(reply, "OK")?) }),
     ("select", 1, 1, |args, _, reply| match number(next(args)?)? {
         0 => Ok(simple(reply, "OK")?),
-        _ => Err(Said("ERR DB index is out of range")),
+        _ => Err(Said("ERR DB index is out of range".into())),
     }),
     ("hello", 0, usize::MAX, hello),
     ("command", 0, usize::MAX, command),
@@ -89,26 +90,26 @@ pub(crate) fn run(
 ) -> Result<Then, Full> {
     // An empty line, or an array of nothing, is no command.
     let Some(name) = request.next() else { return Ok(Then::Next) };
+    if name.eq_ignore_ascii_case(b"quit") {
+        return simple(reply, "OK").map(|()| Then::Finish);
+    }
     let found = COMMANDS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()));
     let done = match found {
         Some((_, least, most, run)) if (*least..=*most).contains(&request.len()) => {
             run(&mut request, store, reply)
         }
-        Some((name, ..)) => {
-            return error(reply, &format!("ERR wrong number of arguments for '{name}' command"))
-                .map(|()| Then::Next);
-        }
-        None if name.eq_ignore_ascii_case(b"quit") => return simple(reply, "OK").map(|()| Then::Finish),
+        Some((name, ..)) => Err(Said(format!("ERR wrong number of arguments for '{name}' command").into())),
         None => {
             let name = String::from_utf8_lossy(&name[..name.len().min(64)]);
-            return error(reply, &format!("ERR unknown command '{name}'")).map(|()| Then::Next);
+            Err(Said(format!("ERR unknown command '{name}'").into()))
         }
     };
     match done {
-        Ok(()) => Ok(Then::Next),
-        Err(Said(message)) => error(reply, message).map(|()| Then::Next),
-        Err(Failure::Full(full)) => Err(full),
+        Ok(()) => {}
+        Err(Said(message)) => error(reply, &message)?,
+        Err(Failure::Full(full)) => return Err(full),
     }
+    Ok(Then::Next)
 }
 
 fn next<'a>(args: &mut Request<'a>) -> Result<&'a [u8], Failure> {
@@ -164,7 +165,7 @@ fn set(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> 
 
 fn add(key: &[u8], by: i64, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     let before = store.get(key).map_or(Ok(0), number)?;
-    let sum = before.checked_add(by).ok_or(Said("ERR increment or decrement would overflow"))?;
+    let sum = before.checked_add(by).ok_or(Said("ERR increment or decrement would overflow".into()))?;
     store.set(key, itoa::Buffer::new().format(sum).as_bytes(), Expiry::Keep)?;
     Ok(integer(reply, sum)?)
 }
@@ -182,7 +183,7 @@ fn collect(reply: &mut Reply<'_, '_>, write: impl FnOnce(&mut VecSink<'_>) -> Re
     }
     let mut answer = Vec::new();
     let written = write(&mut VecSink::new(&mut answer, MAX_ANSWER));
-    written.map_err(|_| Said("ERR the answer would be longer than 4 MiB: ask for less"))?;
+    written.map_err(|_| Said("ERR the answer would be longer than 4 MiB: ask for less".into()))?;
     Ok(reply.send(answer.into())?)
 }
 
@@ -195,7 +196,7 @@ fn mget(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) ->
 
 fn mset(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     if args.len() % 2 == 1 {
-        return Err(Said("ERR wrong number of arguments for 'mset' command"));
+        return Err(Said("ERR wrong number of arguments for 'mset' command".into()));
     }
     store.check(args.clone().pairs())?;
     for (key, value) in args.clone().pairs() {
@@ -244,7 +245,7 @@ fn bulks(sink: &mut impl Sink, all: &[&[u8]]) -> Result<(), Full> {
 
 /// `SCAN cursor [MATCH pattern] [COUNT count]`
 fn scan(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
-    let cursor = usize::try_from(number(next(args)?)?).map_err(|_| Said("ERR invalid cursor"))?;
+    let cursor = usize::try_from(number(next(args)?)?).map_err(|_| Said("ERR invalid cursor".into()))?;
     let (mut pattern, mut count) = (&b"*"[..], 10);
     while let Some(option) = args.next() {
         let value = next(args)?;
@@ -269,7 +270,7 @@ fn scan(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) ->
 fn hello(args: &mut Request<'_>, _: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     match args.next() {
         None | Some(b"2") => {}
-        Some(_) => return Err(Said("NOPROTO unsupported protocol version")),
+        Some(_) => return Err(Said("NOPROTO unsupported protocol version".into())),
     }
     if args.next().is_some() {
         return Err(SYNTAX);
@@ -294,7 +295,7 @@ fn command(args: &mut Request<'_>, _: &mut Store, reply: &mut Reply<'_, '_>) -> 
 /// `redis-benchmark` asks what is written to the disk: nothing.
 fn config(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     if !next(args)?.eq_ignore_ascii_case(b"get") {
-        return Err(Said("ERR there is nothing to set: see --help"));
+        return Err(Said("ERR there is nothing to set: see --help".into()));
     }
     let max_memory = store.memory().1.to_string();
     let settings = [("save", ""), ("appendonly", "no"), ("maxmemory", &max_memory), ("databases", "1")];
