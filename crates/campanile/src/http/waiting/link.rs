@@ -80,11 +80,24 @@ impl Link {
         drop(state);
     }
 
-    /// The reader is gone.
+    /// The reader is gone, and with it what was here for it.
     pub(super) fn leave(&self) {
         let mut state = self.0.borrow_mut();
         state.is_read = false;
         state.demand = None;
+        let left = (state.piece.take(), std::mem::take(&mut state.gathering));
+        drop(state);
+        drop(left);
+    }
+
+    /// The reader waits no more; what was gathered for it is the next piece, and holds up nobody else's gathering.
+    pub(super) fn withdraw(&self) {
+        let mut state = self.0.borrow_mut();
+        if state.demand.take().is_some()
+            && let Some(gathered) = state.gathering.take()
+        {
+            state.piece = Some(gathered);
+        }
     }
 
     /// Whether the rest of a body may still be read.
@@ -111,7 +124,7 @@ impl Link {
             return Given::Failed(failure);
         }
         let found = match demand {
-            Demand::Piece => state.gathering.take().or_else(|| state.piece.take()),
+            Demand::Piece => state.piece.take(),
             Demand::Whole(_) if state.is_complete => state.piece.take(),
             Demand::Whole(_) => None,
         };
