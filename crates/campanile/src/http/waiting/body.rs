@@ -59,7 +59,7 @@ impl Body {
     ///
     /// # Errors
     /// 413 when it is longer, 503 when there was no memory for it for [`Config::body_wait`](crate::http::Config), and
-    /// when the request is over. All of them are to be returned by the handler.
+    /// when the request is over. They are to be returned by the handler: what was read is gone.
     pub async fn collect(&mut self, limit: usize) -> Result<Bytes, Error> {
         let waiting = Waiting(self);
         poll_fn(|cx| waiting.0.poll_whole(limit, cx)).await
