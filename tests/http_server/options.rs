@@ -29,6 +29,7 @@ const OPTIONS: [(&str, &str); 21] = [
     ("--max-connections", "HTTP_MAX_CONNECTIONS"),
     ("--drain-time", "HTTP_DRAIN_TIME"),
     ("--drain-grace", "HTTP_DRAIN_GRACE"),
+    ("--async", "HTTP_ASYNC"),
     ("--successor", "HTTP_SUCCESSOR"),
     ("--access-log", "HTTP_ACCESS_LOG"),
     ("--log", "HTTP_LOG"),
