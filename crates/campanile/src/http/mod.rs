@@ -57,7 +57,7 @@ pub use probes::{health, readiness};
 pub use request::Request;
 pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
-pub use serve::serve;
+pub use serve::{host, serve};
 pub use service::{Http, service};
 pub use waiting::{Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frames, pieces, stream, wait};
 
