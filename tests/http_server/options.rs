@@ -10,7 +10,7 @@ use crate::support::common::{LONG, client, on_epoll, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 21] = [
+const OPTIONS: [(&str, &str); 22] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
