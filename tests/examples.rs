@@ -306,6 +306,26 @@ fn curl_is_answered() {
     );
 }
 
+#[test]
+fn handlers_that_wait_answer_too() {
+    let http = Program::start("http-async", &["--workers", "1"]);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let responses = talk(&http, &[get("/after/10"), get("/"), get("/after/x")].concat(), &["GET"; 3], false);
+    let bodies: Vec<_> = responses.iter().map(|response| (response.status, &response.body[..])).collect();
+    assert_eq!(
+        bodies,
+        [(200, "after 10 ms\n"), (200, "Hello, World!\n"), (400, "say how many milliseconds\n")]
+    );
+    let body = "GET / ".repeat(10_000);
+    let post = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let echoed = talk(&http, &post.repeat(3), &["POST"; 3], false);
+    assert!(echoed.iter().all(|response| response.body == body));
+    if let Some(mut curl) = tool("curl") {
+        let url = format!("http://{}/ticks", http.address);
+        assert_eq!(prints(curl.args(["-sSN", &url])), "1\n2\n3\n4\n5\n");
+    }
+}
+
 /// The requests that wrk counted; none of them may have failed.
 fn wrk(http: &Program, connections: &str) -> Option<u64> {
     let url = format!("http://{}/", http.address);

@@ -55,6 +55,7 @@ const LONG: &[(&str, usize, &str)] = &[
         "the services of simulated lives, each too small for a file",
     ),
     ("crates/core/src/worker/lives/town.rs", 640, "one cast of peers that know each other"),
+    ("xtask/src/mutations.rs", 640, "one table, a row per line whose loss brings a hazard back"),
     ("crates/core/tests/sockets.rs", 600, "one small test per kind of socket, sharing what sets them up"),
 ];
 
@@ -62,7 +63,7 @@ const MAX_COLUMNS: usize = 120;
 
 /// The small examples: where they are, what names their package, and their own names.
 const EXAMPLES: &[(&str, &str, &[&str])] = &[
-    ("examples", "", &["echo", "http-hello", "lines", "relay"]),
+    ("examples", "", &["echo", "http-async", "http-hello", "lines", "relay"]),
     ("crates/tokio-uring/examples", " -p campanile-tokio-uring", &["files", "hosted-hello"]),
 ];
 /// The length that each of them stays below.

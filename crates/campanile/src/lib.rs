@@ -24,7 +24,11 @@
 //! | see what it does | [`ServerHandle::counters`], [`Monitor`], [`http::Metrics`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
-//! | serve HTTP: closures, a router, files | [`http`] |
+//! | serve HTTP: closures, async ones too, a router, files | [`http`] |
+//! | serve by an async function | [`Stream`], [`Server::serve`], [`Server::handle_with`] |
+//! | wait in one for time, or for tasks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`WorkerHandle`] |
+//! | wait in one for other connections, or for what blocks | [`connect`], [`spawn_blocking`] |
+//! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
 //! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
@@ -50,7 +54,7 @@ pub use campanile_core::{
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
-    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf,
+    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf, fs,
     interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.

@@ -35,6 +35,8 @@ pub(crate) struct Local {
     now: Cell<Time>,
     mailbox: Arc<Mailbox>,
     wakes: RefCell<Vec<Wakee>>,
+    /// Slots of datagram sockets that have something for the worker to do.
+    touched: RefCell<Vec<u32>>,
     closes: RefCell<Vec<Descriptor>>,
     requests: RefCell<VecDeque<(Asker, Ticket, Request)>>,
     tickets: Cell<u64>,
@@ -79,6 +81,7 @@ impl Local {
             now: Cell::new(Time::ZERO),
             mailbox,
             wakes: RefCell::default(),
+            touched: RefCell::default(),
             closes: RefCell::default(),
             requests: RefCell::default(),
             tickets: Cell::new(0),
@@ -173,6 +176,7 @@ impl Local {
     pub(crate) fn has_work(&self) -> bool {
         !self.wakes.borrow().is_empty()
             || !self.closes.borrow().is_empty()
+            || self.has_touched()
             || !self.requests.borrow().is_empty()
             || self.tasks.has_queued()
     }
@@ -184,6 +188,23 @@ impl Local {
     /// Trades the wakes that came in for an empty list.
     pub(crate) fn swap_wakes(&self, empty: &mut Vec<Wakee>) {
         std::mem::swap(&mut *self.wakes.borrow_mut(), empty);
+    }
+
+    /// Has the worker look at a datagram socket.
+    pub(crate) fn touch(&self, slot: u32) {
+        let mut touched = self.touched.borrow_mut();
+        if touched.last() != Some(&slot) {
+            touched.push(slot);
+        }
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.borrow().is_empty()
+    }
+
+    /// Trades the slots that were touched for an empty list.
+    pub(crate) fn swap_touched(&self, empty: &mut Vec<u32>) {
+        std::mem::swap(&mut *self.touched.borrow_mut(), empty);
     }
 
     pub(crate) fn next_close(&self) -> Option<Descriptor> {
@@ -278,6 +299,13 @@ impl Local {
         drop(answers);
         drop(freed);
         Poll::Ready(answer)
+    }
+
+    /// How many answers are waited for.
+    #[cfg(test)]
+    pub(crate) fn awaited(&self) -> usize {
+        let answers = self.answers.borrow();
+        answers.slots.len() - answers.free.len()
     }
 
     /// Nobody waits any more.

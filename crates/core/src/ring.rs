@@ -14,13 +14,15 @@ pub(crate) mod probe;
 pub(crate) mod simulated;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 /// Which end of a connection.
@@ -84,6 +86,12 @@ pub(crate) trait Ring {
 
     /// An address of a socket. Not for the request path: it may cost several system calls.
     fn address(&mut self, descriptor: Descriptor, side: Side) -> io::Result<Address>;
+
+    /// A new socket for datagrams, bound to `address`. By plain calls, none of which waits: not for the request path.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor>;
 
     /// Whether asking for what is known of a file never waits for a disk or a network, so that
     /// [`stat_now`](Self::stat_now) may be used. Asked once per file.

@@ -23,6 +23,7 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+mod datagrams;
 mod ending;
 mod errands;
 mod guests;
@@ -60,6 +61,7 @@ use crate::token::{Generation, Kind, Token};
 use crate::wake::{Kick, Mailbox, Wakee};
 
 pub(crate) use accepting::Listening;
+use datagrams::Datagrams;
 use errands::Errands;
 use guests::Guests;
 pub(crate) use hosting::Hosting;
@@ -97,6 +99,7 @@ pub(crate) struct Worker<R: Ring> {
     waiting: VecDeque<(usize, Descriptor)>,
     errands: Errands,
     guests: Guests,
+    datagrams: Datagrams,
     timers: TimerWheel,
     desk: Desk,
     mailbox: Arc<Mailbox>,
@@ -198,6 +201,7 @@ impl<R: Ring> Worker<R> {
             waiting: VecDeque::new(),
             errands: Errands::default(),
             guests: Guests::default(),
+            datagrams: Datagrams::default(),
             timers: TimerWheel::new(0),
             desk: Desk::new(Arc::clone(&mailbox), &config),
             mailbox,
@@ -265,6 +269,7 @@ impl<R: Ring> Worker<R> {
         self.expire_timers();
         self.run_tasks();
         self.run_errands();
+        self.tend_datagrams();
         self.wake_locally();
         self.share_memory();
         self.end_if_due()
@@ -309,6 +314,8 @@ impl<R: Ring> Worker<R> {
             Kind::Close => self.with_memory(&completion, |connection, _, _, _| connection.handle_close()),
             Kind::Accept => self.accepted(&completion),
             Kind::Errand => self.errand_done(&completion),
+            Kind::Datagrams => self.datagram_received(&completion),
+            Kind::SendDatagram => self.datagram_sent(&completion),
             Kind::Wake => self.kicked(&completion),
             Kind::CloseStray | Kind::Setup => {}
         }
@@ -527,6 +534,7 @@ impl<R: Ring> Worker<R> {
     fn share_memory(&mut self) {
         self.memory.buffers.welcome_home();
         self.memory.buffers.publish();
+        self.share_with_datagrams();
         while self.private_receives < PRIVATE_RECEIVES && !self.starved.is_empty() {
             let Some(buffer) = self.memory.sends.take() else { break };
             if !self.receive_privately(buffer) {
@@ -561,7 +569,7 @@ impl<R: Ring> Worker<R> {
         if let Some(sleep) = local.sleeps.next() {
             next = Some(next.map_or(sleep, |next| next.min(sleep)));
         }
-        if let Some(retry) = self.accept_retry_at() {
+        for retry in [self.accept_retry_at(), self.datagrams.retry_at()].into_iter().flatten() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
         if let State::Draining { until, .. } | State::Stopping { until } = self.state {
@@ -661,8 +669,8 @@ impl<R: Ring> Drop for Worker<R> {
             // SAFETY: as above; the ring had nothing in flight, so the kernel is done with it.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         } else {
-            // Connections hold the `Bytes` that a send names.
-            std::mem::forget(std::mem::take(&mut self.slots));
+            // Connections hold the `Bytes` that a send names, and errands those that a write names.
+            std::mem::forget((std::mem::take(&mut self.slots), std::mem::take(&mut self.errands)));
             tracing::error!(
                 "the kernel did not let go of a worker's buffers in time; they are leaked on purpose"
             );

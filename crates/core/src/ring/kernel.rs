@@ -17,6 +17,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -24,9 +25,10 @@ use io_uring::{EnterFlags, IoUring, Submitter, opcode, squeue, types};
 
 use crate::address::Address;
 use crate::buffer_ring::GROUP;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::{Generation, Kind, Token};
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::backlog::{Backlog, Places};
@@ -356,6 +358,10 @@ impl Ring for KernelRing {
             }
         };
         plain::address(fd, side)
+    }
+
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor> {
+        Ok(Descriptor::Plain(plain::bind_datagrams(address, options)?))
     }
 
     fn stats_at_once(&self, file: RawFd) -> bool {

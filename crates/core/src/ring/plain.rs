@@ -10,18 +10,21 @@
 //! * A descriptor that the kernel has just made is handed on as its number, and whoever gets it closes it.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::datagram;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
+use crate::fs::{Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::Side;
@@ -84,6 +87,28 @@ pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Res
                 read.unwrap_or(0)
             });
             Ok(read? as u32)
+        }),
+        Submission::Write { .. } | Submission::Sync { .. } => to_disk(submission)?,
+        _ => return None,
+    })
+}
+
+/// Carries out an operation that brings bytes to a disk, which may take long; `None` if it is none of those. On any
+/// thread: of the worker's it needs no more than what it names.
+pub(super) fn to_disk(submission: Submission) -> Option<io::Result<u32>> {
+    Some(match submission {
+        Submission::Write { file, address, len, offset } => number(file).and_then(|file| {
+            let address = std::ptr::with_exposed_provenance(address);
+            // SAFETY: what is written stays, and is not changed, until the operation completes.
+            let bytes = unsafe { std::slice::from_raw_parts(address, len as usize) };
+            Ok(retry_on_intr(|| rustix::io::pwrite(borrowed(file), bytes, offset))? as u32)
+        }),
+        Submission::Sync { file, extent } => number(file).and_then(|file| {
+            match extent {
+                Extent::All => rustix::fs::fsync(borrowed(file)),
+                Extent::Data => rustix::fs::fdatasync(borrowed(file)),
+            }?;
+            Ok(0)
         }),
         _ => return None,
     })
@@ -162,6 +187,49 @@ pub(super) fn send(to: RawFd, send: Submission, done: u32, memory: &Memory) -> i
     let bytes = unsafe { std::slice::from_raw_parts(address, len as usize) };
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     Ok(retry_on_intr(|| rustix::net::send(borrowed(to), &bytes[done as usize..], flags))? as u32)
+}
+
+/// A socket for datagrams. It has no O_NONBLOCK, with which a receive of io_uring would not wait.
+pub(super) fn bind_datagrams(address: SocketAddr, options: &UdpOptions) -> io::Result<RawFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if let Some(len) = options.receive_buffer {
+        socket.set_recv_buffer_size(len as usize)?;
+    }
+    if let Some(len) = options.send_buffer {
+        socket.set_send_buffer_size(len as usize)?;
+    }
+    socket.bind(&address.into())?;
+    if let Some(peer) = options.peer {
+        socket.connect(&peer.into())?;
+    }
+    Ok(socket.into_raw_fd())
+}
+
+/// Receives a datagram that is there, behind its head, as a multishot recvmsg does; EAGAIN if there is none.
+pub(super) fn receive_datagram(from: RawFd, buffer: &mut [u8]) -> io::Result<u32> {
+    let Some((name, payload)) = datagram::places(buffer) else { return Err(Errno::FAULT.into()) };
+    let mut range = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+    // SAFETY: all zeroes is a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_name, message.msg_namelen) = (name.as_mut_ptr().cast(), name.len() as libc::socklen_t);
+    (message.msg_iov, message.msg_iovlen) = (&raw mut range, 1);
+    let received = retry_on_intr(|| {
+        // SAFETY: writes no more than the lengths say, into memory that is borrowed mutably here.
+        let received = unsafe { libc::recvmsg(from, &raw mut message, libc::MSG_DONTWAIT) };
+        usize::try_from(received)
+            .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    })?;
+    Ok(datagram::finish(buffer, message.msg_namelen, received, message.msg_flags))
+}
+
+/// Sends a datagram; EAGAIN if the socket has no room for it.
+pub(super) fn send_datagram(from: RawFd, datagram: FlightIndex, memory: &Memory) -> io::Result<u32> {
+    let Flight::Datagram { message, .. } = flight(memory, datagram) else { unreachable!("a datagram") };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: bytes and address are in the air until this completes, and only read.
+    let sent = unsafe { libc::sendmsg(from, std::ptr::from_ref(message), flags) };
+    checked(sent as i32)
 }
 
 fn ranges(list: FlightIndex, memory: &Memory) -> &[libc::iovec] {
@@ -259,10 +327,20 @@ impl EventKick {
         Submission::Watch { descriptor: self.0.as_raw_fd() }
     }
 
-    /// Takes the kicks that came so far; says how to go on watching, if the watch has ended and is still wanted.
-    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+    /// What can be read when a kick has come.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Takes the kicks that came so far.
+    pub(super) fn clear(&self) {
         // It fails only when there is none.
         let _ = rustix::io::read(&*self.0, &mut [0; size_of::<u64>()]);
+    }
+
+    /// As [`clear`](Self::clear); says how to go on watching, if the watch has ended and is still wanted.
+    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+        self.clear();
         let has_ended = !completion.more && completion.outcome != Outcome::Cancelled;
         has_ended.then(|| self.watch())
     }

@@ -49,6 +49,7 @@ impl<R: Ring> Worker<R> {
         self.stop_accepting();
         // First, so that they ask for nothing more.
         self.desk.local.tasks.close();
+        self.stop_datagrams();
         for name in self.names() {
             self.with_connection(name, Connection::stop);
         }

@@ -1,15 +1,19 @@
 //! Errands: doing what services asked for, and taking the answers to them.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::IntoRawFd;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{Protocol, Socket, Type};
 
 use crate::connection::Connection;
+use crate::counters::Counters;
 use crate::desk::Handle;
-use crate::errand::{Answer, Asker, Connect, ConnectError, File, FileStat, Request, Ticket};
+use crate::errand::{Answer, Asker, Connect, ConnectError, Request, Ticket};
 use crate::flight::{Flight, FlightIndex};
+use crate::fs::{Extent, File, FileStat};
 use crate::guard::let_go;
 use crate::input::Input;
 use crate::operation::{Completion, Descriptor, Outcome, Submission};
@@ -24,6 +28,12 @@ use super::{Factory, State, Worker};
 
 /// By how much loans are shorter while reads wait.
 const HASTE: u32 = 100;
+
+/// How often in a row an operation is tried again that was interrupted, or could not be carried out without waiting.
+const MOST_TRIES: u8 = 16;
+
+/// The most that one operation writes (write(2)).
+const MOST_WRITTEN: usize = 0x7fff_f000;
 
 /// Errands that the kernel runs.
 #[derive(Debug, Default)]
@@ -57,14 +67,66 @@ struct Errand {
     asker: Asker,
     ticket: Ticket,
     what: What,
+    /// How often in a row it was tried in vain.
+    tries: u8,
 }
 
 /// What runs, and the memory it uses: taken back when it is done.
 #[derive(Debug)]
 enum What {
     Open(FlightIndex),
-    Stat { answer: FlightIndex, _file: File },
-    Read { buffer: BufferIndex, _file: File },
+    Stat { answer: FlightIndex, file: File },
+    Read { buffer: BufferIndex, file: File, offset: u64, len: u32 },
+    Write { file: File, offset: u64, bytes: Bytes, done: usize },
+    Sync { file: File, extent: Extent },
+}
+
+impl What {
+    /// The operation that does it, or what is left of it.
+    fn submission(&self) -> Submission {
+        match *self {
+            What::Open(path) => Submission::OpenFile { path, direct: false },
+            What::Stat { answer, ref file } => Submission::Stat { file: file.raw(), answer },
+            What::Read { buffer: into, ref file, offset, len } => {
+                Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset }
+            }
+            What::Write { ref file, offset, ref bytes, done } => {
+                let left = &bytes[done..];
+                Submission::Write {
+                    file: Descriptor::Plain(file.raw()),
+                    address: left.as_ptr().expose_provenance(),
+                    len: left.len().min(MOST_WRITTEN) as u32,
+                    offset: offset.saturating_add(done as u64),
+                }
+            }
+            What::Sync { ref file, extent } => {
+                Submission::Sync { file: Descriptor::Plain(file.raw()), extent }
+            }
+        }
+    }
+}
+
+impl Errand {
+    /// Takes note of what an operation came to. If nothing more is to be done, what the errand came to.
+    fn take_note(&mut self, outcome: Outcome, counters: &mut Counters) -> Option<Outcome> {
+        match (outcome, &mut self.what) {
+            (Outcome::Retry, _) if self.tries < MOST_TRIES => {
+                self.tries += 1;
+                None
+            }
+            (Outcome::Count(n), What::Write { bytes, done, .. }) => {
+                let (n, left) = (n as usize, bytes.len() - *done);
+                if n > left {
+                    counters.nonsense += 1;
+                    return Some(Outcome::Failed(libc::EPROTO));
+                }
+                self.tries = 0;
+                *done += n;
+                (n == 0 || n == left).then_some(outcome)
+            }
+            _ => Some(outcome),
+        }
+    }
 }
 
 impl Errands {
@@ -144,8 +206,7 @@ impl<R: Ring> Worker<R> {
     fn begin_read(&mut self, read: Read, into: BufferIndex) {
         let Read { asker, ticket, file, offset, len } = read;
         let len = len.min(self.memory.files.len_of(into) as usize) as u32;
-        let submission = Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset };
-        self.begin(Errand { asker, ticket, what: What::Read { buffer: into, _file: file } }, submission);
+        self.begin(asker, ticket, What::Read { buffer: into, file, offset, len });
     }
 
     /// While reads wait, what is lent is due back sooner: who takes it at all takes some of it by then.
@@ -194,36 +255,41 @@ impl<R: Ring> Worker<R> {
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
-            Request::Open(file) => {
-                let Some(path) = file.path else {
-                    let error = std::io::Error::from(std::io::ErrorKind::InvalidInput);
-                    return self.answer(asker, ticket, Answer::Opened(Err(error)));
-                };
-                let path = Flight::Path { path, how: file.how, root: file.root };
-                let path = self.memory.flights.launch(path);
-                let submission = Submission::OpenFile { path, direct: false };
-                self.begin(Errand { asker, ticket, what: What::Open(path) }, submission);
-            }
+            Request::Open(file) => match file.into_flight() {
+                Ok(path) => {
+                    let path = self.memory.flights.launch(path);
+                    self.begin(asker, ticket, What::Open(path));
+                }
+                Err(error) => self.answer(asker, ticket, Answer::Opened(Err(error))),
+            },
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));
                 }
                 let answer = self.memory.flights.launch(Flight::stat());
-                let submission = Submission::Stat { file: file.raw(), answer };
-                self.begin(Errand { asker, ticket, what: What::Stat { answer, _file: file } }, submission);
+                self.begin(asker, ticket, What::Stat { answer, file });
+            }
+            Request::BindUdp(wanted) => {
+                let bound = self.bind_udp(&wanted);
+                self.answer(asker, ticket, Answer::Bound(bound));
             }
             Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
+            Request::Write(file, offset, bytes) => {
+                self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 });
+            }
+            Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),
         }
     }
 
-    fn begin(&mut self, errand: Errand, submission: Submission) {
+    fn begin(&mut self, asker: Asker, ticket: Ticket, what: What) {
+        let submission = what.submission();
         let errands = &mut self.errands;
         let slot = errands.free.pop().unwrap_or_else(|| {
             errands.running.push(Place::default());
             errands.running.len() as u32 - 1
         });
         let place = &mut errands.running[slot as usize];
-        place.errand = Some(errand);
+        place.errand = Some(Errand { asker, ticket, what, tries: 0 });
         let token = Token::new(Kind::Errand, place.generation, slot);
         self.ring.submit(token, submission, &self.memory);
     }
@@ -233,16 +299,21 @@ impl<R: Ring> Worker<R> {
         let place = self.errands.running.get_mut(slot as usize);
         let place = place.filter(|place| place.generation == completion.token.generation());
         let Some(place) = place else { return self.counters.nonsense += 1 };
-        let Some(errand) = place.errand.take() else { return self.counters.nonsense += 1 };
+        let Some(mut errand) = place.errand.take() else { return self.counters.nonsense += 1 };
+        let Some(outcome) = errand.take_note(completion.outcome, &mut self.counters) else {
+            let rest = errand.what.submission();
+            place.errand = Some(errand);
+            return self.ring.submit(completion.token, rest, &self.memory);
+        };
         place.generation = place.generation.next();
         self.errands.free.push(slot);
-        let answer = self.answer_of(&errand.what, completion.outcome);
+        let answer = self.answer_of(errand.what, outcome);
         self.answer(errand.asker, errand.ticket, answer);
     }
 
-    fn answer_of(&mut self, what: &What, outcome: Outcome) -> Answer {
+    fn answer_of(&mut self, what: What, outcome: Outcome) -> Answer {
         let memory = &mut *self.memory;
-        match *what {
+        match what {
             What::Open(path) => {
                 memory.flights.land(path);
                 Answer::Opened(match outcome {
@@ -262,10 +333,26 @@ impl<R: Ring> Worker<R> {
                 outcome => {
                     memory.files.release(buffer);
                     match outcome {
-                        Outcome::Count(_) => Ok(bytes::Bytes::new()),
+                        Outcome::Count(_) => Ok(Bytes::new()),
                         failed => Err(failed.to_error()),
                     }
                 }
+            }),
+            What::Write { bytes, done, .. } => {
+                let is_empty = bytes.is_empty();
+                // A part of the user's may be dropped with it.
+                let_go(bytes);
+                Answer::Written(match outcome {
+                    Outcome::Count(0) if done == 0 && !is_empty => Err(io::ErrorKind::WriteZero.into()),
+                    Outcome::Count(_) => Ok(done),
+                    // What was written is told first, and the error to whoever goes on there.
+                    _ if done > 0 => Ok(done),
+                    failed => Err(failed.to_error()),
+                })
+            }
+            What::Sync { .. } => Answer::Synced(match outcome {
+                Outcome::Count(_) => Ok(()),
+                failed => Err(failed.to_error()),
             }),
         }
     }
@@ -325,7 +412,7 @@ impl<R: Ring> Worker<R> {
             }
             Ok(socket)
         };
-        let socket = make().map_err(|error: std::io::Error| {
+        let socket = make().map_err(|error: io::Error| {
             ConnectError::from_errno(to.to.clone(), error.raw_os_error().unwrap_or(libc::EINVAL))
         })?;
         Ok(Some(Descriptor::Plain(socket.into_raw_fd())))

@@ -23,6 +23,9 @@ const MOST_IN_A_TURN: u32 = 20_000;
 /// How often running a multishot may be armed again at once after what it wants ran out.
 const MOST_AT_ONCE: u32 = 3;
 
+/// A receive of datagrams that found no buffer is to wait at least so long, if none comes home.
+const HASTE: Duration = Duration::from_millis(1);
+
 /// How the kernel is built in this life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -45,6 +48,8 @@ pub(crate) struct Kernel {
     /// Multishots that ended for want of buffers or descriptors, the wait that told so last, and how often running they
     /// were armed again at once.
     refused: Vec<(Token, u64, u32)>,
+    /// Receives of datagrams that found no buffer, how many had come home by then, and when that was.
+    unfed: Vec<(Token, u64, Duration)>,
     /// How often the worker waited, and how much it has submitted since.
     waits: u64,
     submitted: u32,
@@ -132,6 +137,7 @@ impl Kernel {
             kicks: Arc::default(),
             in_flight: 0,
             refused: Vec::new(),
+            unfed: Vec::new(),
             waits: 0,
             submitted: 0,
             awaited: Vec::new(),
@@ -157,6 +163,12 @@ impl Kernel {
             *times += 1;
             if *times == MOST_AT_ONCE {
                 world.violated(format!("{token:?} is armed again at once after what it wants ran out"));
+            }
+        }
+        if let Some(at) = self.unfed.iter().position(|(of, ..)| *of == token) {
+            let (_, home, when) = self.unfed.swap_remove(at);
+            if memory.buffers.home_again() == home && world.now() < when + HASTE {
+                world.violated(format!("{token:?} is armed again at once, and no buffer has come home"));
             }
         }
         let running = Running::new(token, submission, memory);
@@ -238,7 +250,7 @@ impl Kernel {
 
     /// One receive and one send at a time for a socket; and no operation begins on what is being shut down to close.
     fn check_company(&mut self, new: &Running, world: &mut World) {
-        let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce));
+        let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce | Kind::Datagrams));
         let kind = new.token.kind();
         let others = self.running.iter().filter(|other| other.thing == new.thing);
         for other in others {
@@ -321,6 +333,9 @@ impl Kernel {
                     moved = true;
                     self.complete(running.completion(outcome, false, buffer), now);
                     self.expect_recovery(&running, outcome);
+                    if (running.token.kind(), outcome) == (Some(Kind::Datagrams), Outcome::NoBuffers) {
+                        self.unfed.push((running.token, memory.buffers.home_again(), now));
+                    }
                     if let Some(thing) = running.thing {
                         world.release(thing);
                     }
@@ -427,6 +442,8 @@ impl Kernel {
             (Some(Kind::Receive), Outcome::Count(1..) | Outcome::Retry) => Recovery::ReceiveRearmed,
             (Some(Kind::Accept), _) => Recovery::AcceptRearmed,
             (Some(Kind::Wake), Outcome::Count(_)) => Recovery::WatchRearmed,
+            (Some(Kind::Errand), Outcome::Retry) => Recovery::FileRetried,
+            (Some(Kind::Errand), Outcome::Count(n)) if running.falls_short(n) => Recovery::WriteResumed,
             _ => return,
         };
         self.awaited.push((running.token, recovery));

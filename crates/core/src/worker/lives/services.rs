@@ -7,15 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::channel::{self, Receiver, Room, Sender};
-use crate::errand::{Answer, Connect, File, OpenFile};
+use crate::errand::{Answer, Connect};
+use crate::fs::{File, OpenFile};
 use crate::input::Input;
 use crate::output::Output;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Reason, Service};
 use crate::time::Time;
 
+use super::awaiter::Awaiter;
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
 use super::lender::Lender;
+use super::storer::Storer;
 use super::town::{FIRST_PORT, Kind, answer_to, file_path};
 
 /// Length of what a client says first: which service it wants, and who it is.
@@ -51,7 +54,7 @@ pub(super) fn clear_graveyard() {
     GRAVEYARD.with_borrow_mut(Vec::clear);
 }
 
-fn perishable(bytes: Vec<u8>) -> Bytes {
+pub(super) fn perishable(bytes: Vec<u8>) -> Bytes {
     Bytes::from_owner(Perishable { memory: bytes.into() })
 }
 
@@ -190,6 +193,8 @@ fn service_of(kind: Kind, id: ClientId, ledger: &Ledger, mut random: Random) -> 
         }
         Kind::Relay => Checked::new(Relay::near(id, ledger, random), id, ledger).half_closing(),
         Kind::File => Checked::new(FileSender::new(id, ledger), id, ledger),
+        Kind::Store => Checked::new(Storer::new(id, ledger, random), id, ledger),
+        Kind::Await => Checked::new(Awaiter::new(id, ledger, random), id, ledger),
         Kind::Lend => Checked::new(Lender::new(id, ledger, random), id, ledger),
         Kind::Abort => Checked::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort, id, ledger),
         Kind::Panic => Checked::new(Panicker, id, ledger),
