@@ -248,11 +248,15 @@ fn a_busy_worker_holds_nobody_up() {
         Ok(())
     };
     for ring in RINGS.into_iter().filter(|_| has_uring()) {
-        host(tokio_uring, || server(ring).host(serve).expect("a server"), |to| {
-            let mut busy = client(to);
-            assert_eq!(round(&mut busy, b"!").expect("it is busy now"), b"!");
-            assert_eq!(ask(to, 20), ["[package]\n"; 20], "{ring:?}");
-            assert_eq!(round(&mut busy, b"!").expect("it is busy still"), b"!");
-        });
+        host(
+            tokio_uring,
+            || server(ring).host(serve).expect("a server"),
+            |to| {
+                let mut busy = client(to);
+                assert_eq!(round(&mut busy, b"!").expect("it is busy now"), b"!");
+                assert_eq!(ask(to, 20), ["[package]\n"; 20], "{ring:?}");
+                assert_eq!(round(&mut busy, b"!").expect("it is busy still"), b"!");
+            },
+        );
     }
 }

@@ -109,22 +109,23 @@ impl<R: Ring> Hosting for Worker<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::net::SocketAddr;
     use std::os::fd::RawFd;
 
     use super::*;
     use crate::address::Address;
-    use crate::errand::FileStat;
+    use crate::fs::FileStat;
     use crate::operation::{Completion, Descriptor, Outcome, Submission};
     use crate::ring::{Abilities, Side};
     use crate::time::SystemClock;
     use crate::token::{Generation, Kind, Token};
+    use crate::udp::UdpOptions;
     use crate::wake::Kick;
     use crate::worker::memory_for;
 
     /// A ring on which something completes just before it is hushed no more, so many times: then nothing announces it.
     struct Late {
-        times: Cell<u32>,
+        times: u32,
         completed: u32,
         announces: bool,
     }
@@ -164,6 +165,10 @@ mod tests {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        fn bind_datagrams(&mut self, _: SocketAddr, _: &UdpOptions) -> io::Result<Descriptor> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn stats_at_once(&self, _: RawFd) -> bool {
             false
         }
@@ -178,8 +183,8 @@ mod tests {
 
         fn hush(&mut self, hushed: bool) {
             self.announces = !hushed;
-            if !hushed && self.times.get() > 0 {
-                self.times.set(self.times.get() - 1);
+            if !hushed && self.times > 0 {
+                self.times -= 1;
                 self.completed += 1;
             }
         }
@@ -199,7 +204,7 @@ mod tests {
     fn what_completes_before_it_is_announced_again_is_found() {
         let config = Config { receive_buffers: 2, ..Config::default() };
         let (bell, memory) = (Bell::default(), memory_for(&config));
-        let ring = Late { times: Cell::new(3), completed: 0, announces: true };
+        let ring = Late { times: 3, completed: 0, announces: true };
         let clock = Box::new(SystemClock::new());
         let factory: Factory = Box::new(|_| unreachable!("nobody comes"));
         let mut worker = Worker::hosted(bell, ring, memory, config, clock, factory);
