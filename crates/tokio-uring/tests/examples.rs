@@ -30,6 +30,8 @@ impl Program {
         let mut said = String::new();
         let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
         errors.read_line(&mut said).expect("it says where it listens");
+        // Whatever else it says is read, so that it never waits for us.
+        std::thread::spawn(move || errors.lines().for_each(drop));
         let address =
             said.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next()?.parse().ok());
         Some(Program { child, address: address.unwrap_or_else(|| panic!("{name}: {said}")) })
