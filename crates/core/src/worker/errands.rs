@@ -79,6 +79,7 @@ enum What {
     Read { buffer: BufferIndex, file: File, offset: u64, len: u32 },
     Write { file: File, offset: u64, bytes: Bytes, done: usize },
     Sync { file: File, extent: Extent },
+    Change(FlightIndex),
 }
 
 impl What {
@@ -99,6 +100,7 @@ impl What {
                     offset: offset.saturating_add(done as u64),
                 }
             }
+            What::Change(names) => Submission::Change { names },
             What::Sync { ref file, extent } => {
                 Submission::Sync { file: Descriptor::Plain(file.raw()), extent }
             }
@@ -110,6 +112,8 @@ impl Errand {
     /// Takes note of what an operation came to. If nothing more is to be done, what the errand came to.
     fn take_note(&mut self, outcome: Outcome, counters: &mut Counters) -> Option<Outcome> {
         match (outcome, &mut self.what) {
+            // Tried again, what was done all the same would find nothing to do, and fail.
+            (Outcome::Retry, What::Change(_)) => Some(outcome),
             (Outcome::Retry, _) if self.tries < MOST_TRIES => {
                 self.tries += 1;
                 None
@@ -262,6 +266,18 @@ impl<R: Ring> Worker<R> {
                 }
                 Err(error) => self.answer(asker, ticket, Answer::Opened(Err(error))),
             },
+            Request::Change(change) => match change.into_flight() {
+                Ok(names) => {
+                    let names = self.memory.flights.launch(names);
+                    self.begin(asker, ticket, What::Change(names));
+                }
+                Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
+            },
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));
@@ -273,10 +289,18 @@ impl<R: Ring> Worker<R> {
                 let bound = self.bind_udp(&wanted);
                 self.answer(asker, ticket, Answer::Bound(bound));
             }
-            Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
-            Request::Write(file, offset, bytes) => {
-                self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 });
-            }
+            Request::Read(file, offset, len) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.read(Read { asker, ticket, file, offset, len }),
+                Err(error) => self.answer(asker, ticket, Answer::Read(Err(error))),
+            },
+            Request::Write(file, offset, bytes) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 }),
+                Err(error) => {
+                    // A part of the user's may be dropped with it.
+                    let_go(bytes);
+                    self.answer(asker, ticket, Answer::Written(Err(error)));
+                }
+            },
             Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),
         }
     }
@@ -318,6 +342,13 @@ impl<R: Ring> Worker<R> {
                 memory.flights.land(path);
                 Answer::Opened(match outcome {
                     Outcome::Count(fd) => Ok(File::new(fd as i32, &self.desk.local)),
+                    failed => Err(failed.to_error()),
+                })
+            }
+            What::Change(names) => {
+                memory.flights.land(names);
+                Answer::Changed(match outcome {
+                    Outcome::Count(_) => Ok(()),
                     failed => Err(failed.to_error()),
                 })
             }
@@ -379,6 +410,9 @@ impl<R: Ring> Worker<R> {
             Ok(descriptor) => {
                 let name = self
                     .settle(|name| Connection::outgoing(name, to, asker, descriptor, nodelay, now, service));
+                if let (Asker::Future(slot), ticket) = asker {
+                    self.desk.local.note_opening(slot, ticket, name);
+                }
                 self.keep_places();
                 self.follow_up(name);
             }

@@ -169,6 +169,10 @@ mod tests {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        fn has_offsets(&self, _: RawFd) -> bool {
+            false
+        }
+
         fn stats_at_once(&self, _: RawFd) -> bool {
             false
         }
