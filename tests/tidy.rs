@@ -63,7 +63,7 @@ const MAX_COLUMNS: usize = 120;
 
 /// The small examples: where they are, what names their package, and their own names.
 const EXAMPLES: &[(&str, &str, &[&str])] = &[
-    ("examples", "", &["echo", "http-async", "http-hello", "lines", "relay"]),
+    ("examples", "", &["echo", "http-async", "http-hello", "lines", "relay", "udp-echo"]),
     ("crates/tokio-uring/examples", " -p campanile-tokio-uring", &["files", "hosted-hello"]),
 ];
 /// The length that each of them stays below.

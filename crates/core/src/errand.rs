@@ -36,6 +36,8 @@ pub(crate) enum Request {
     Sync(File, Extent),
     Change(Change),
     BindUdp(BindUdp),
+    /// Whoever wanted the connection does not any more: it is not opened, if it is not open yet.
+    GiveUp,
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -46,6 +48,7 @@ impl fmt::Debug for Request {
             Request::Connect(to, _) => write!(f, "{to:?}"),
             Request::Open(file) => write!(f, "{file:?}"),
             Request::Stat(file) => write!(f, "Stat({file:?})"),
+            Request::GiveUp => f.write_str("GiveUp"),
             Request::TellConnected(result) => write!(f, "TellConnected({result:?})"),
             Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),

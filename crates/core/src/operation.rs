@@ -114,8 +114,8 @@ pub(crate) enum Submission {
         to: Descriptor,
         list: FlightIndex,
     },
-    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until no
-    /// buffer was left, or until one that is empty, after which the kernel ends it.
+    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until
+    /// no buffer was left, or until one that is empty, which the kernel takes for an end.
     ReceiveDatagrams {
         from: Descriptor,
         envelope: FlightIndex,

@@ -49,7 +49,7 @@ use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
-use crate::guard::guard;
+use crate::guard::{guard, let_go};
 use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::ring::{Abilities, Ring};
@@ -653,6 +653,7 @@ impl<R: Ring> Drop for Worker<R> {
     fn drop(&mut self) {
         // A worker dropped while it runs (a panic, a broken ring) still has to get its memory back. Its time for that
         // begins now, however long the turn has taken.
+        let _turn = self.desk.local.enter();
         self.look_at_the_clock();
         self.stop();
         while self.ring.in_flight() > 0 {
@@ -661,8 +662,9 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         let drained = self.ring.in_flight() == 0;
-        self.mailbox.close();
+        let_go(self.mailbox.close());
         self.let_go_of_state();
+        self.desk.local.forget_requests();
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {

@@ -205,11 +205,12 @@ impl Server {
         self.start(&factory)
     }
 
-    /// Starts a server that listens nowhere, and only runs what [`on_start`](Self::on_start) says, until it is stopped.
+    /// Starts a server that need not listen anywhere: it runs what [`on_start`](Self::on_start) says, and what is
+    /// [spawned on its workers](ServerHandle::workers), until it is stopped.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
     pub fn run(self) -> Result<ServerHandle, ServeError> {
-        self.serve(async |_: Stream| {})
+        self.on_start(async |_| {}).serve(async |_: Stream| {})
     }
 }

@@ -273,6 +273,11 @@ impl<R: Ring> Worker<R> {
                 }
                 Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
             },
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));
@@ -405,6 +410,9 @@ impl<R: Ring> Worker<R> {
             Ok(descriptor) => {
                 let name = self
                     .settle(|name| Connection::outgoing(name, to, asker, descriptor, nodelay, now, service));
+                if let (Asker::Future(slot), ticket) = asker {
+                    self.desk.local.note_opening(slot, ticket, name);
+                }
                 self.keep_places();
                 self.follow_up(name);
             }
