@@ -54,7 +54,7 @@ const LONG: &[(&str, usize, &str)] = &[
         620,
         "the services of simulated lives, each too small for a file",
     ),
-    ("crates/core/src/worker/lives/town.rs", 640, "one cast of peers that know each other"),
+    ("crates/core/src/worker/lives/town.rs", 660, "one cast of peers that know each other"),
     ("xtask/src/mutations.rs", 640, "one table, a row per line whose loss brings a hazard back"),
     ("crates/core/tests/sockets.rs", 600, "one small test per kind of socket, sharing what sets them up"),
 ];

@@ -326,8 +326,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "take a failed sync for a sync",
         hazard: DISK,
         file: "crates/core/src/worker/errands.rs",
-        old: "                Outcome::Count(_) => Ok(()),\n",
-        new: "                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
+        old: "Answer::Synced(match outcome {\n                Outcome::Count(_) => Ok(()),\n",
+        new: "Answer::Synced(match outcome {\n                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
     },
     Mutation {
         name: "tell that all was written before an error",
