@@ -104,6 +104,12 @@ impl Connect {
         self
     }
 
+    /// Where to, from where, and the deadline.
+    #[must_use]
+    pub fn into_parts(self) -> (Address, Option<Address>, Duration) {
+        (self.to, self.from, self.deadline)
+    }
+
     /// From this address of ours; port 0 takes any free one.
     #[must_use]
     pub fn from(mut self, address: impl Into<Address>) -> Connect {

@@ -400,9 +400,10 @@ impl<R: Ring> Worker<R> {
 
     fn open_connection(&mut self, asker: (Asker, Ticket), to: Connect, service: Box<dyn Service>) {
         let refusal = match self.state {
-            State::Running if self.live < self.config.max_connections => None,
-            State::Running => Some(ConnectError::TooMany),
-            State::Draining { .. } | State::Stopping { .. } => Some(ConnectError::Stopping),
+            State::Stopping { .. } => Some(ConnectError::Stopping),
+            // While it drains requests are answered that need other servers.
+            _ if self.live < self.config.max_connections => None,
+            _ => Some(ConnectError::TooMany),
         };
         let prepared = refusal.map_or_else(|| self.prepare_socket(&to), Err);
         let (nodelay, now) = (self.config.nodelay && to.to.tcp().is_some(), self.desk.now);

@@ -63,7 +63,7 @@ impl<R: Ring> Worker<R> {
         clock: Box<dyn Clock>,
         factory: Factory,
     ) -> Worker<R> {
-        let mut worker = Worker::kicked_by(Box::new(bell), ring, memory, config, clock, factory);
+        let mut worker = Worker::kicked_by(Box::new(bell), ring, memory, config, clock, || factory);
         worker.is_hosted = true;
         worker
     }
