@@ -15,7 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker as StdWaker};
 
+use crate::desk::Handle;
 use crate::errand::{Answer, Asker, Request, Ticket};
+use crate::guard::let_go;
 use crate::operation::Descriptor;
 use crate::task::{Sleeps, Tasks};
 use crate::time::Time;
@@ -35,6 +37,8 @@ pub(crate) struct Local {
     now: Cell<Time>,
     mailbox: Arc<Mailbox>,
     wakes: RefCell<Vec<Wakee>>,
+    /// Slots of datagram sockets that have something for the worker to do.
+    touched: RefCell<Vec<u32>>,
     closes: RefCell<Vec<Descriptor>>,
     requests: RefCell<VecDeque<(Asker, Ticket, Request)>>,
     tickets: Cell<u64>,
@@ -44,6 +48,12 @@ pub(crate) struct Local {
     pub(crate) sleeps: Sleeps,
     /// Bytes that a stream holds for each direction.
     stream_buffer: usize,
+    /// The worker is hosted, and nobody looks in here before it is called.
+    is_unattended: Cell<bool>,
+    /// Open connections whose streams are no handler's of theirs, for which a drain does not wait.
+    held: Cell<u32>,
+    /// The server drains, and no connections but these are left.
+    is_last_call: Cell<bool>,
 }
 
 /// Slots in which futures wait for the answers to what they asked for.
@@ -59,6 +69,8 @@ struct Awaited {
     ticket: Ticket,
     answer: Option<Answer>,
     waker: Option<StdWaker>,
+    /// What is being opened for it, and is given up with it.
+    opening: Option<Handle>,
 }
 
 /// The length of a turn, for this thread. Dropping it restores what was before.
@@ -77,6 +89,7 @@ impl Local {
             now: Cell::new(Time::ZERO),
             mailbox,
             wakes: RefCell::default(),
+            touched: RefCell::default(),
             closes: RefCell::default(),
             requests: RefCell::default(),
             tickets: Cell::new(0),
@@ -85,12 +98,21 @@ impl Local {
             tasks: Tasks::default(),
             sleeps: Sleeps::default(),
             stream_buffer,
+            is_unattended: Cell::new(false),
+            held: Cell::new(0),
+            is_last_call: Cell::new(false),
         }
     }
 
     /// Makes this the worker whose turn it is.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         Entered(CURRENT.with(|current| current.replace(Some(Rc::clone(self)))))
+    }
+
+    /// Calls what is to find this worker as if it were in a turn of it.
+    pub(crate) fn as_in_turn<T>(self: &Rc<Self>, call: impl FnOnce() -> T) -> T {
+        let _turn = self.enter();
+        call()
     }
 
     /// The worker whose turn it is on this thread.
@@ -138,7 +160,20 @@ impl Local {
         self.now.set(now);
     }
 
+    /// From now on nobody looks in here, until something is left.
+    pub(crate) fn set_unattended(&self, is_unattended: bool) {
+        self.is_unattended.set(is_unattended);
+    }
+
+    /// Something was left: by a future of the host's, if it is nobody's turn.
+    pub(crate) fn stir(&self) {
+        if self.is_unattended.replace(false) {
+            self.mailbox.post(|_| {});
+        }
+    }
+
     pub(crate) fn wake(&self, wakee: Wakee) {
+        self.stir();
         if let Wakee::Task(task) = wakee {
             return self.tasks.queue(task);
         }
@@ -150,12 +185,14 @@ impl Local {
 
     pub(crate) fn close(&self, descriptor: Descriptor) {
         self.closes.borrow_mut().push(descriptor);
+        self.stir();
     }
 
     /// Whether there is anything to do that needs no completion.
     pub(crate) fn has_work(&self) -> bool {
         !self.wakes.borrow().is_empty()
             || !self.closes.borrow().is_empty()
+            || self.has_touched()
             || !self.requests.borrow().is_empty()
             || self.tasks.has_queued()
     }
@@ -167,6 +204,23 @@ impl Local {
     /// Trades the wakes that came in for an empty list.
     pub(crate) fn swap_wakes(&self, empty: &mut Vec<Wakee>) {
         std::mem::swap(&mut *self.wakes.borrow_mut(), empty);
+    }
+
+    /// Has the worker look at a datagram socket.
+    pub(crate) fn touch(&self, slot: u32) {
+        let mut touched = self.touched.borrow_mut();
+        if touched.last() != Some(&slot) {
+            touched.push(slot);
+        }
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.borrow().is_empty()
+    }
+
+    /// Trades the slots that were touched for an empty list.
+    pub(crate) fn swap_touched(&self, empty: &mut Vec<u32>) {
+        std::mem::swap(&mut *self.touched.borrow_mut(), empty);
     }
 
     pub(crate) fn next_close(&self) -> Option<Descriptor> {
@@ -192,6 +246,7 @@ impl Local {
     /// Leaves what goes on under a ticket that is known.
     pub(crate) fn put_request(&self, asker: Asker, ticket: Ticket, request: Request) {
         self.requests.borrow_mut().push_back((asker, ticket, request));
+        self.stir();
     }
 
     fn next_ticket(&self) -> Ticket {
@@ -202,7 +257,7 @@ impl Local {
     /// Leaves a request whose answer a future waits for, in the slot that is returned.
     pub(crate) fn ask_and_wait(&self, request: Request) -> (u32, Ticket) {
         let ticket = self.next_ticket();
-        let awaited = Awaited { ticket, answer: None, waker: None };
+        let awaited = Awaited { ticket, answer: None, waker: None, opening: None };
         let mut answers = self.answers.borrow_mut();
         let slot = match answers.free.pop() {
             Some(slot) => {
@@ -262,14 +317,60 @@ impl Local {
         Poll::Ready(answer)
     }
 
+    /// How many futures wait for answers.
+    #[cfg(test)]
+    pub(crate) fn awaited(&self) -> usize {
+        let answers = self.answers.borrow();
+        answers.slots.len() - answers.free.len()
+    }
+
+    /// A connection is being opened for whoever waits there.
+    pub(crate) fn note_opening(&self, slot: u32, ticket: Ticket, name: Handle) {
+        let mut answers = self.answers.borrow_mut();
+        let awaited = answers.slots.get_mut(slot as usize).and_then(Option::as_mut);
+        if let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) {
+            awaited.opening = Some(name);
+        }
+    }
+
     /// Nobody waits any more.
     pub(crate) fn abandon(&self, slot: u32, ticket: Ticket) {
-        if self.is_awaited(slot, ticket) {
-            let mut answers = self.answers.borrow_mut();
-            let freed = answers.slots[slot as usize].take();
-            answers.free.push(slot);
-            drop(answers);
-            drop(freed);
+        if !self.is_awaited(slot, ticket) {
+            return;
+        }
+        let mut answers = self.answers.borrow_mut();
+        let freed = answers.slots[slot as usize].take();
+        answers.free.push(slot);
+        drop(answers);
+        if let Some(Awaited { answer: None, opening: Some(name), .. }) = &freed {
+            self.put_request(Asker::Connection(*name), ticket, Request::GiveUp);
+        }
+        drop(freed);
+    }
+
+    pub(crate) fn count_held(&self, more: bool) {
+        let held = self.held.get();
+        self.held.set(if more { held + 1 } else { held - 1 });
+    }
+
+    /// Open connections whose streams are no handler's of theirs.
+    pub(crate) fn held(&self) -> u32 {
+        self.held.get()
+    }
+
+    pub(crate) fn is_last_call(&self) -> bool {
+        self.is_last_call.get()
+    }
+
+    /// From now on these streams end as well; false if that was said before.
+    pub(crate) fn call_last(&self) -> bool {
+        !self.is_last_call.replace(true)
+    }
+
+    /// Drops what nobody will do any more.
+    pub(crate) fn forget_requests(&self) {
+        while let Some(request) = self.next_request() {
+            let_go(request);
         }
     }
 

@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use campanile_core::{Address, Server, Stream, connect, sleep, spawn, timeout};
-use support::{client, tcp};
+use campanile_core::{Address, Config, Connect, JoinError, Server, Stream, connect, sleep, spawn, timeout};
+use futures::future::join_all;
+use support::{client, counted, tcp};
 
 async fn echo(mut stream: Stream) -> std::io::Result<()> {
     while stream.fill(1).await? > 0 {
@@ -61,6 +62,157 @@ fn a_handler_waits_for_whatever_there_is() {
     let mut text = String::new();
     client.read_to_string(&mut text).expect("an answer");
     assert_eq!(text, format!("5 hello {}", client.local_addr().expect("a socket")));
+}
+
+/// What the handler leaves behind when it ends is not cut with it.
+#[test]
+fn a_stream_outlives_its_handler_in_a_task() {
+    let serve = async |stream: Stream| drop(spawn(echo(stream)));
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut client = client(tcp(&server));
+    for round in 0..3u8 {
+        client.write_all(&[round; 1000]).expect("it is read");
+        let mut got = [9; 1000];
+        client.read_exact(&mut got).expect("an echo");
+        assert_eq!(got, [round; 1000]);
+    }
+}
+
+#[test]
+fn both_addresses_are_asked_for_at_once_and_twice() {
+    let serve = async |mut stream: Stream| -> std::io::Result<()> {
+        let all = {
+            let stream = &stream;
+            let peers = join_all([stream.peer_addr(), stream.peer_addr(), stream.peer_addr()]);
+            futures::join!(peers, stream.local_addr(), stream.peer_addr())
+        };
+        let (peers, local, peer) = (all.0, all.1?, all.2?);
+        for other in peers {
+            assert_eq!(other?, peer);
+        }
+        stream.write(format!("{peer} {local}").as_bytes()).await
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut client = client(tcp(&server));
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, format!("{} {}", client.local_addr().expect("a socket"), tcp(&server)));
+}
+
+/// Panics when it is dropped, without a word to standard error.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a bomb"));
+    }
+}
+
+/// Whatever is dropped may panic, and costs nobody else anything: results that nobody wants, and what is left of a
+/// handler or a task.
+#[test]
+fn what_panics_when_it_is_dropped_costs_no_other_connection() {
+    let serve = async |mut stream: Stream| {
+        drop(spawn(async { Bomb }));
+        let aborted = spawn(async {
+            let _bomb = Bomb;
+            std::future::pending::<()>().await;
+        });
+        sleep(Duration::from_millis(1)).await;
+        aborted.abort();
+        assert_eq!(aborted.await, Err(JoinError::Cancelled));
+        stream.write(b"x").await.expect("it is there");
+        stream.flush().await.expect("it is there");
+        drop(Bomb);
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    for _ in 0..3 {
+        let mut client = client(tcp(&server));
+        client.read_exact(&mut [0]).expect("a byte");
+        assert!(client.read(&mut [0]).is_err(), "a panic resets its connection");
+    }
+    server.stop();
+    server.wait().expect("it ends well");
+}
+
+/// Who waits for somebody else's answer is no idle reader: its client gets all of it.
+#[test]
+fn a_drain_ends_idle_handlers_and_waits_for_busy_ones() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to: Address = upstream.local_addr().expect("a socket").into();
+    let answering = std::thread::spawn(move || {
+        let (mut socket, _) = upstream.accept().expect("somebody");
+        wait.recv().expect("a word");
+        socket.write_all(b"answer").expect("it is read");
+        // Kept open by the other side's pool.
+        assert_eq!(socket.read(&mut [0]).expect("an end"), 0);
+    });
+    let serve = async move |mut stream: Stream| -> std::io::Result<()> {
+        while stream.fill(1).await? > 0 {
+            let asked = stream.take(usize::MAX);
+            if asked == b"idle"[..] {
+                stream.write(b"idle").await?;
+                continue;
+            }
+            let mut there = connect(to.clone()).await?;
+            stream.write(b"busy").await?;
+            let mut answer = [0; 6];
+            there.read_exact(&mut answer).await?;
+            stream.write(&answer).await?;
+            // It waits for the next use of its connection.
+            spawn(async move { there.fill(1).await });
+        }
+        Ok(())
+    };
+    let server = Server::new()
+        .config(Config { drain_time: Duration::from_secs(3600), ..Config::default() })
+        .listen("127.0.0.1:0")
+        .workers(1)
+        .serve(serve)
+        .expect("a free port");
+    let mut idle = client(tcp(&server));
+    let mut busy = client(tcp(&server));
+    for (client, word) in [(&mut idle, b"idle"), (&mut busy, b"busy")] {
+        client.write_all(word).expect("it is read");
+        let mut got = [0; 4];
+        client.read_exact(&mut got).expect("an answer");
+        assert_eq!(&got, word);
+    }
+    server.drain();
+    assert_eq!(idle.read(&mut [0]).expect("an end"), 0);
+    go.send(()).expect("it waits");
+    let mut rest = String::new();
+    busy.read_to_string(&mut rest).expect("an answer");
+    assert_eq!(rest, "answer");
+    server.wait().expect("it ends well");
+    answering.join().expect("the pool let go");
+}
+
+/// Nobody waits for it any more, so its descriptor does not either.
+#[test]
+fn a_connect_that_is_dropped_is_given_up() {
+    // Its queue is full, so that nobody gets in.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address").into())
+        .expect("a free port");
+    full.listen(0).expect("a socket");
+    let address = full.local_addr().expect("a socket").as_socket().expect("an address");
+    let fill: Vec<_> =
+        (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
+    assert!(fill.iter().any(Result::is_err), "its queue is full");
+    let to = Connect::to(Address::from(address)).deadline(Duration::from_secs(3600));
+    let serve = async move |mut stream: Stream| {
+        let tried = timeout(Duration::from_millis(20), connect(to.clone())).await;
+        assert!(tried.is_err(), "it connects to nobody");
+        stream.write(b"x").await.expect("it is there");
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    for _ in 0..10 {
+        let mut client = client(tcp(&server));
+        client.read_exact(&mut [0]).expect("a byte");
+    }
+    support::until("those who tried are gone", || counted(&server).connections == 0);
 }
 
 /// What looks after the state of a worker is spawned where that is made.

@@ -216,6 +216,13 @@ impl Connection {
         }
     }
 
+    /// Nobody wants it any more.
+    pub(crate) fn give_up(&mut self, env: &mut Env<'_>) {
+        if self.stage == Stage::Opening {
+            self.end(Reason::NotConnected, env);
+        }
+    }
+
     /// It is not even tried.
     pub(crate) fn refuse(&mut self, error: ConnectError, env: &mut Env<'_>) {
         if let Some(opening) = self.opening.as_deref_mut() {

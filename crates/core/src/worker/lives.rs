@@ -6,9 +6,12 @@
 //!
 //! `CAMPANILE_SEEDS=n` lives n lives; a failure prints the line that lives the one again that failed.
 
+mod awaiter;
+mod futures;
 mod ledger;
 mod lender;
 mod services;
+mod storer;
 mod town;
 
 use std::cell::RefCell;
@@ -75,6 +78,7 @@ fn config_of(random: &mut Random) -> Config {
         room: *random.pick(&[64, 1_000, 4_096]),
         held_limit: *random.pick(&[1, 5_000, 100_000]),
         file_buffers: random.between(1, 3) as u32,
+        stream_buffer: *random.pick(&[1, 100, 1_000, 64 * 1024]),
         file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),
@@ -123,7 +127,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     ledger.set_frame_timeout(config.frame_timeout);
     if !abilities.set_option {
         // The worker then makes real sockets.
-        town.kinds.retain(|&kind| kind != Kind::Relay);
+        town.kinds.retain(|&kind| !matches!(kind, Kind::Relay | Kind::StreamRelay));
         town.kinds.push(Kind::Echo);
     }
     if random.chance(60) {
@@ -156,6 +160,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     // If anything panics, what is left of the worker is better not touched.
     let worker = Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     let mut worker = std::mem::ManuallyDrop::new(worker);
+    let local = Rc::clone(worker.local());
     town.borrow_mut().mailbox = Some(worker.mailbox().clone());
     for (number, (descriptor, thing)) in listeners.into_iter().enumerate() {
         town.borrow_mut().listeners.push(thing);
@@ -229,6 +234,12 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         }
     }
     std::mem::ManuallyDrop::into_inner(worker);
+    let left = (local.tasks.live(), local.sleeps.len(), local.awaited(), Rc::strong_count(&local) - 1);
+    if left != (0, 0, 0, 0) {
+        wrong.push(format!(
+            "left (tasks, sleeps, who waits for answers, who holds on to the worker): {left:?}"
+        ));
+    }
     let outside = outside.borrow();
     wrong.extend(outside.world.violations.iter().cloned());
     if outside.kernel.in_flight() > 0 {
@@ -279,6 +290,9 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("flights", worker.memory.flights.in_the_air() as u64);
     check("guests", u64::from(worker.guests.most()));
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
+    check("answers waited for", worker.local().awaited() as u64);
+    check("tasks", worker.local().tasks.live());
+    check("errands", worker.errands.running() as u64);
     check("file buffers", worker.memory.files.out() as u64);
     left
 }

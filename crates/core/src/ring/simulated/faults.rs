@@ -58,6 +58,9 @@ counted! {
         ConnectSilent => "a connect was never answered",
         FileFailed => "a file operation failed",
         ShortRead => "a read of a file brought less",
+        ShortWrite => "a write to a file took only a part",
+        DiskFull => "a disk was full (ENOSPC)",
+        SyncFailed => "a sync of a file failed",
         OptionFailed => "an option could not be set",
     }
 }
@@ -81,6 +84,10 @@ counted! {
         LimitReached => "went through a turn with as many connections as it may have",
         WaitedForPlace => "kept somebody accepted for a turn, until there was a place",
         WatchRearmed => "armed the watch for kicks again",
+        FileRetried => "asked of a file again after EINTR or EAGAIN",
+        WriteResumed => "wrote the rest to a file after a short write",
+        WriteCutShort => "told how much was written to a file before an error",
+        FutureDropped => "dropped a future that waited for a file",
         StrayClosed => "closed a descriptor that nobody wants",
         ReceiveCancelled => "cancelled a receive",
         AcceptCancelled => "cancelled an accept",
@@ -94,6 +101,15 @@ counted! {
         SlowCut => "closed who took what was sent too slowly",
         AgeTold => "told a service that its connection is too old",
         AgeClosed => "closed a connection that went on all the same",
+        DroppedFill => "dropped a future that waited for input",
+        DroppedRead => "dropped a future that reads into a buffer",
+        DroppedWrite => "dropped a future that waited to write",
+        DroppedFlush => "dropped a future that waited for a flush",
+        DroppedConnect => "dropped a future that connects",
+        DroppedErrand => "dropped a future that waited for a file",
+        DroppedSleep => "dropped a future that sleeps",
+        DroppedJoin => "dropped a future that waited for a task",
+        WentOn => "went on with a handler after an error of its stream",
     }
 }
 

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Waker as StdWaker;
 use std::time::Duration;
 
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::mix;
 use crate::service::Reason;
 use crate::time::Time;
-use crate::wake::Waker;
 
 /// The number of a client; its bytes are keyed by it.
 pub(super) type ClientId = usize;
@@ -35,13 +35,17 @@ struct Book {
     seen: Vec<Recovery>,
     /// Who was told of room after bytes had been given back, since the peers looked last.
     readers: Vec<ClientId>,
+    /// Of which files so many bytes were said to be on the disk, since the peers looked last.
+    synced: Vec<(ClientId, String, usize)>,
+    /// Which files could not be written, synced or read.
+    failed: Vec<String>,
     frame_timeout: Duration,
     /// Connections whose time was over before it was known whose they are.
     unnamed: usize,
     /// What services were told of the end of their connections since the peers looked last: of closing, or of age.
     ends: Vec<(ClientId, Told)>,
     /// Wakers that other threads hold, and when these are going to use them.
-    wakers: Arc<Mutex<Vec<(Time, Waker)>>>,
+    wakers: Arc<Mutex<Vec<(Time, StdWaker)>>>,
 }
 
 impl Ledger {
@@ -125,6 +129,24 @@ impl Ledger {
         std::mem::take(&mut self.0.borrow_mut().readers)
     }
 
+    /// A service was told that so many bytes of its file are on the disk.
+    pub(super) fn synced(&self, client: ClientId, path: String, bytes: usize) {
+        self.0.borrow_mut().synced.push((client, path, bytes));
+    }
+
+    pub(super) fn take_synced(&self) -> Vec<(ClientId, String, usize)> {
+        std::mem::take(&mut self.0.borrow_mut().synced)
+    }
+
+    /// A service was told of an error of its file.
+    pub(super) fn file_failed(&self, path: String) {
+        self.0.borrow_mut().failed.push(path);
+    }
+
+    pub(super) fn take_failed(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().failed)
+    }
+
     pub(super) fn service_born(&self) {
         self.0.borrow_mut().services += 1;
     }
@@ -137,16 +159,15 @@ impl Ledger {
         self.0.borrow().services
     }
 
-    pub(super) fn wake_at(&self, at: Time, waker: Waker) {
-        self.0.borrow().wakers.lock().expect("one thread").push((at, waker));
+    pub(super) fn wake_at(&self, at: Time, waker: impl Into<StdWaker>) {
+        self.0.borrow().wakers.lock().expect("one thread").push((at, waker.into()));
     }
 
     /// Wakes whoever is due, and says when the next is.
     pub(super) fn wake_due(&self, now: Time) -> Option<Time> {
         let wakers = Arc::clone(&self.0.borrow().wakers);
         let mut wakers = wakers.lock().expect("one thread");
-        let due: Vec<Waker> = wakers.extract_if(.., |(at, _)| *at <= now).map(|(_, waker)| waker).collect();
-        due.iter().for_each(Waker::wake);
+        wakers.extract_if(.., |(at, _)| *at <= now).for_each(|(_, waker)| waker.wake());
         wakers.iter().map(|(at, _)| *at).min()
     }
 }

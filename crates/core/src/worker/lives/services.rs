@@ -7,15 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::channel::{self, Receiver, Room, Sender};
-use crate::errand::{Answer, Connect, File, OpenFile};
+use crate::errand::{Answer, Connect};
+use crate::fs::{File, OpenFile};
 use crate::input::Input;
 use crate::output::Output;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Reason, Service};
 use crate::time::Time;
 
+use super::awaiter::Awaiter;
+use super::futures;
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
 use super::lender::Lender;
+use super::storer::Storer;
 use super::town::{FIRST_PORT, Kind, answer_to, file_path};
 
 /// Length of what a client says first: which service it wants, and who it is.
@@ -51,7 +55,7 @@ pub(super) fn clear_graveyard() {
     GRAVEYARD.with_borrow_mut(Vec::clear);
 }
 
-fn perishable(bytes: Vec<u8>) -> Bytes {
+pub(super) fn perishable(bytes: Vec<u8>) -> Bytes {
     Bytes::from_owner(Perishable { memory: bytes.into() })
 }
 
@@ -66,6 +70,7 @@ pub(super) struct Checked {
     is_first: bool,
     /// It may end its output, and has no room from then on.
     half_closes: bool,
+    buffers: bool,
     /// When it consumed something last, or saw the connection first.
     consumed_at: Option<Time>,
     frame_timeout: Duration,
@@ -83,9 +88,16 @@ impl Checked {
             closed: false,
             is_first: client == NOBODY,
             half_closes: false,
+            buffers: false,
             consumed_at: None,
             frame_timeout: ledger.frame_timeout(),
         }
+    }
+
+    /// What it consumes lies in a buffer behind it, so its frames are not seen here, nor does it need room for input.
+    fn buffering(mut self) -> Checked {
+        (self.buffers, self.frame_timeout) = (true, Duration::ZERO);
+        self
     }
 
     fn half_closing(mut self) -> Checked {
@@ -107,7 +119,8 @@ impl Service for Checked {
         let asks_for_room = matches!(event, Event::Input | Event::Room | Event::End | Event::Open);
         let room = cx.output.room();
         let ended = self.half_closes && room == 0;
-        self.ledger.check(!asks_for_room || ended || room >= cx.promised_room(), || {
+        let no_matter = ended || (self.buffers && matches!(event, Event::Input | Event::End));
+        self.ledger.check(!asks_for_room || no_matter || room >= cx.promised_room(), || {
             rule(&format!("room {room} of {}", cx.promised_room()))
         });
         self.ledger
@@ -190,10 +203,15 @@ fn service_of(kind: Kind, id: ClientId, ledger: &Ledger, mut random: Random) -> 
         }
         Kind::Relay => Checked::new(Relay::near(id, ledger, random), id, ledger).half_closing(),
         Kind::File => Checked::new(FileSender::new(id, ledger), id, ledger),
+        Kind::Store => Checked::new(Storer::new(id, ledger, random), id, ledger),
+        Kind::Await => Checked::new(Awaiter::new(id, ledger, random), id, ledger),
         Kind::Lend => Checked::new(Lender::new(id, ledger, random), id, ledger),
         Kind::Abort => Checked::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort, id, ledger),
         Kind::Panic => Checked::new(Panicker, id, ledger),
         Kind::Close => Checked::new(Closer { at }, id, ledger),
+        Kind::StreamEcho | Kind::StreamFramed | Kind::StreamRelay | Kind::StreamFile => {
+            Checked::new(futures::service_of(kind, id, ledger, random), id, ledger).half_closing().buffering()
+        }
     }
 }
 

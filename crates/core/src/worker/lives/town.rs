@@ -27,13 +27,19 @@ pub(super) enum Kind {
     Relay,
     File,
     Lend,
+    Store,
+    Await,
     Abort,
     Panic,
     Close,
+    StreamEcho,
+    StreamFramed,
+    StreamRelay,
+    StreamFile,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 12] = [
+    pub(super) const ALL: [Kind; 18] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -43,9 +49,15 @@ impl Kind {
         Kind::Relay,
         Kind::File,
         Kind::Lend,
+        Kind::Store,
+        Kind::Await,
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
+        Kind::StreamEcho,
+        Kind::StreamFramed,
+        Kind::StreamRelay,
+        Kind::StreamFile,
     ];
 }
 
@@ -61,6 +73,10 @@ const STUCK_FOR: Duration = Duration::from_secs(30);
 
 pub(super) fn file_path(id: ClientId) -> String {
     format!("/files/{id}")
+}
+
+pub(super) fn store_path(id: ClientId) -> String {
+    format!("/stores/{id}")
 }
 
 pub(super) fn early_len(id: ClientId) -> usize {
@@ -203,13 +219,13 @@ impl Town {
         let size = *random.pick(&[0, 30, 300, 300, 1_500, 1_500, 6_000]);
         let len = match kind {
             Kind::Close => CLOSER_LEN,
-            Kind::File | Kind::Lend => 0,
+            Kind::File | Kind::Lend | Kind::StreamFile => 0,
             Kind::Early | Kind::Abort | Kind::Panic => random.between(1, size + 1),
             _ => random.below(size + 1),
         };
         let mut to_send = vec![kind as u8, (id >> 8) as u8, id as u8, keyed(id, 1 << 20)];
         let expected: Vec<u8> = match kind {
-            Kind::Framed => {
+            Kind::Framed | Kind::StreamFramed => {
                 let mut expected = Vec::new();
                 let mut at = 0;
                 while at < len {
@@ -223,7 +239,7 @@ impl Town {
                 expected
             }
             Kind::Early => keyed_range(!id, 0..early_len(id)),
-            Kind::File => keyed_range(id, 0..random.below(4_000)),
+            Kind::File | Kind::StreamFile => keyed_range(id, 0..random.below(4_000)),
             Kind::Lend => {
                 let most = *random.pick(&[1_000, 6_000, 12_000]);
                 keyed_range(id, 0..random.below(most))
@@ -231,12 +247,12 @@ impl Town {
             Kind::Abort | Kind::Panic => Vec::new(),
             _ => keyed_range(id, 0..len),
         };
-        if kind != Kind::Framed {
+        if !matches!(kind, Kind::Framed | Kind::StreamFramed) {
             to_send.extend(keyed_range(id, 0..len));
         }
         let expected: Rc<[u8]> = expected.into();
-        if matches!(kind, Kind::File | Kind::Lend) {
-            world.files.insert(file_path(id).into_bytes(), Rc::clone(&expected));
+        if matches!(kind, Kind::File | Kind::Lend | Kind::StreamFile) {
+            world.put_file(file_path(id).as_bytes(), &expected);
         }
         let remote = match random.below(20) {
             0 => Remote::Fails(*random.pick(&[libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT])),
@@ -256,7 +272,8 @@ impl Town {
             sent: 0,
             expected,
             received: 0,
-            ends_early: random.chance(400),
+            // A file is complete when all has come.
+            ends_early: random.chance(400) || matches!(kind, Kind::Store | Kind::Await),
             ended: false,
             fragment: *random.pick(&[1, 7, 100, 1_000, 10_000]),
             gulp: *random.pick(&[7, 100, 1_000, 10_000]),
@@ -383,6 +400,15 @@ impl Peers for Town {
             if stream.is_some_and(|stream| world.streams[stream].is_full) {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
+        }
+        for (id, path, n) in self.ledger.take_synced() {
+            let durable = world.durable(path.as_bytes()).unwrap_or_default();
+            let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
+            self.ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
+        }
+        for path in self.ledger.take_failed() {
+            let fair = world.is_harmed(path.as_bytes());
+            self.ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
         }
         self.check_ends(world);
         let mut moved = false;
@@ -521,7 +547,15 @@ impl Client {
     fn ends_itself(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Echo | Kind::Framed | Kind::Keeper | Kind::Timed | Kind::Woken | Kind::Relay
+            Kind::Echo
+                | Kind::Framed
+                | Kind::Keeper
+                | Kind::Timed
+                | Kind::Woken
+                | Kind::Relay
+                | Kind::StreamEcho
+                | Kind::StreamFramed
+                | Kind::StreamRelay
         )
     }
 
