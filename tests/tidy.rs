@@ -48,7 +48,7 @@ const LONG: &[(&str, usize, &str)] = &[
     ),
     ("crates/core/src/server.rs", 660, "fitting, starting and stopping share the handle"),
     ("crates/core/src/timer.rs", 620, "half of it is the model that the wheel is tested against"),
-    ("crates/core/src/worker.rs", 680, "the loop and its eight stops stay on neighbouring screens"),
+    ("crates/core/src/worker.rs", 690, "the loop and its eight stops stay on neighbouring screens"),
     (
         "crates/core/src/worker/lives/services.rs",
         620,

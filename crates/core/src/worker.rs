@@ -165,8 +165,7 @@ pub(crate) fn memory_for(config: &Config) -> Memory {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker over `ring`, which was made for `memory`. `make` makes its factory as if in a turn of it, so that what
-    /// it sets up may spawn.
+    /// A worker over `ring`, which was made for `memory`; its factory is made as if in a turn, so that it may spawn.
     ///
     /// # Errors
     /// When other threads' wake-ups cannot be set up.
@@ -194,10 +193,7 @@ impl<R: Ring> Worker<R> {
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
         let desk = Desk::new(Arc::clone(&mailbox), &config);
-        let factory = {
-            let _turn = desk.local.enter();
-            make()
-        };
+        let factory = desk.local.as_in_turn(make);
         Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
