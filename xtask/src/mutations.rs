@@ -22,6 +22,7 @@ const CANCEL: &str = "cancel races";
 const ENDED: &str = "a multishot that ends silently";
 const EMFILE: &str = "EMFILE on accept";
 const SHORT: &str = "a send shorter than asked";
+const DISK: &str = "said to be on the disk, and it is not";
 const NONSENSE: &str = "a completion that makes no sense";
 pub(crate) const WAKE: &str = "a wake between check and park";
 const LENT: &str = "lent bytes that are lost, or come too late";
@@ -73,6 +74,17 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/output.rs",
         old: "                Some(last) => *last = true,",
         new: "                Some(_) => pool.release(tail.buffer),",
+    },
+    Mutation {
+        name: "drop what is being written to a file",
+        hazard: DROPPED,
+        file: "crates/core/src/worker/errands.rs",
+        old: "        place.errand = Some(Errand { asker, ticket, what, tries: 0 });\n",
+        new: "        let what = match what {\n            \
+              What::Write { file, offset, bytes, done } => \
+              What::Write { file, offset, bytes: Bytes::copy_from_slice(&bytes), done },\n            \
+              what => what,\n        };\n        \
+              place.errand = Some(Errand { asker, ticket, what, tries: 0 });\n",
     },
     Mutation {
         name: "lose an operation when the queue is full",
@@ -196,8 +208,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forget to close a file whose asker is gone",
         hazard: UNOWNED,
-        file: "crates/core/src/errand.rs",
+        file: "crates/core/src/fs/file.rs",
         old: "        self.local.close(Descriptor::Plain(self.descriptor));\n",
+        new: "",
+    },
+    Mutation {
+        name: "keep the slot of a future that was dropped",
+        hazard: UNOWNED,
+        file: "crates/core/src/task/asking.rs",
+        old: "            self.local.abandon(self.slot, self.ticket);\n",
         new: "",
     },
     Mutation {
@@ -297,6 +316,48 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/connection/sending.rs",
         old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
         new: "",
+    },
+    Mutation {
+        name: "believe that a short write took all",
+        hazard: SHORT,
+        file: "crates/core/src/worker/errands.rs",
+        old: "                (n == 0 || n == left).then_some(outcome)\n",
+        new: "                *done = bytes.len();\n                Some(outcome)\n",
+    },
+    Mutation {
+        name: "take a failed sync for a sync",
+        hazard: DISK,
+        file: "crates/core/src/worker/errands.rs",
+        old: "                Outcome::Count(_) => Ok(()),\n",
+        new: "                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
+    },
+    Mutation {
+        name: "tell that all was written before an error",
+        hazard: DISK,
+        file: "crates/core/src/worker/errands.rs",
+        old: "                    _ if done > 0 => Ok(done),\n",
+        new: "                    _ if done > 0 => Ok(done + 1),\n",
+    },
+    Mutation {
+        name: "write the rest where the first part is",
+        hazard: SHORT,
+        file: "crates/core/src/worker/errands.rs",
+        old: "offset: offset.saturating_add(done as u64),",
+        new: "offset,",
+    },
+    Mutation {
+        name: "answer a sync without one",
+        hazard: DISK,
+        file: "crates/core/src/worker/errands.rs",
+        old: "            Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),\n",
+        new: "            Request::Sync(..) => self.answer(asker, ticket, Answer::Synced(Ok(()))),\n",
+    },
+    Mutation {
+        name: "believe an impossible count of a write",
+        hazard: NONSENSE,
+        file: "crates/core/src/worker/errands.rs",
+        old: "                if n > left {\n",
+        new: "                if n > left && false {\n",
     },
     Mutation {
         name: "believe an impossible count of a private receive",
@@ -460,6 +521,41 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/connection/sending.rs",
         old: "        self.agenda.room_came();\n",
         new: "",
+    },
+    Mutation {
+        name: "arm a receive of datagrams again at once after ENOBUFS",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "self.feed(|shown, _| shown < now_shown);",
+        new: "self.feed(|_, _| now_shown > 0);",
+    },
+    Mutation {
+        name: "forget a datagram socket that found no buffer",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "self.feed(|_, retry_at| retry_at <= now);",
+        new: "self.feed(|_, retry_at| retry_at > now);",
+    },
+    Mutation {
+        name: "free a datagram socket while its receive is in flight",
+        hazard: DROPPED,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "close && socket.receive == Receive::Idle && socket.sending == 0",
+        new: "close && socket.sending == 0",
+    },
+    Mutation {
+        name: "ignore that a receive of datagrams has ended",
+        hazard: ENDED,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "        if !completion.more\n            && let Receive::Armed",
+        new: "        if false\n            && let Receive::Armed",
+    },
+    Mutation {
+        name: "forget that datagrams were taken",
+        hazard: STALL,
+        file: "crates/core/src/udp/counter.rs",
+        old: "        if goes_on {",
+        new: "        if false {",
     },
     Mutation {
         name: "close although the peer is still sending",

@@ -24,14 +24,21 @@
 //! | see what it does | [`ServerHandle::counters`], [`Monitor`], [`http::Metrics`] |
 //! | serve raw bytes | [`Service`], [`Input`], [`Output`], [`Flow`] |
 //! | serve lines or frames | [`framed`], [`Lines`], [`LengthDelimited`], [`Codec`] |
-//! | serve HTTP: closures, a router, files | [`http`] |
+//! | serve HTTP: closures, async ones too, a router, files | [`http`] |
+//! | serve by an async function | [`Stream`], [`Server::serve`], [`Server::handle_with`] |
+//! | wait in one for time, or for tasks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`WorkerHandle`] |
+//! | wait in one for other connections, or for what blocks | [`connect`], [`spawn_blocking`] |
+//! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |
+//! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
 mod blocking;
 mod files;
 mod framed;
+#[cfg(feature = "tokio")]
+pub mod host;
 pub mod http;
 mod reply;
 mod stream;
@@ -40,14 +47,15 @@ pub use blocking::spawn_blocking;
 pub use campanile_core::{
     Address, Answer, BadAddress, BadConfig, Bytes, Capabilities, Config, Connect, ConnectError, Context,
     Control, Counters, Elapsed, Event, Feature, Figure, FigureKind, File, FileStat, Flow, HandOverError,
-    Handle, Holder, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested, OpenFile,
-    Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle, Service,
-    Stopper, Successor, Survey, Ticket, Time, Timeout, Verdict, Waker, WorkerId, channel, guard, on_open,
+    Handle, Holder, Hosted, InheritError, Inherited, Inner, Input, Layer, ListenerId, Monitor, Nested,
+    OpenFile, Output, Panic, Reason, Receiver, Refusal, RingKind, Sender, ServeError, Server, ServerHandle,
+    Service, Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel,
+    guard, on_open,
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
-    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf,
-    interval, now, sleep, sleep_until, spawn, this_worker, timeout,
+    Interval, JoinError, JoinHandle, Outcome, Payload, RemoteHandle, Sleep, TimeLimited, UdpOptions,
+    UdpSocket, WorkerHandle, WriteHalf, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

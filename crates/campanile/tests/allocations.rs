@@ -80,28 +80,47 @@ fn allocated(
     rounds
 }
 
+async fn greet(request: http::OwnedRequest) -> Result<&'static str, http::Error> {
+    match request.param("name").zip(request.field("host")) {
+        Some(("ten", b"a")) => Ok("Hello, World!"),
+        _ => Err(http::Error::new(404, "nobody is called that")),
+    }
+}
+
 fn so_far() -> String {
     format!("{:020}", ASKED.with(Cell::get))
 }
 
 #[test]
 fn a_request_answered_at_once_allocates_nothing() {
-    const REQUEST: &str = "GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
+    of_requests("GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n");
+}
+
+/// Neither for the future, nor for the copy of the head, nor for the answer.
+#[test]
+fn a_handler_that_may_wait_and_does_not_allocates_nothing() {
+    of_requests("GET /async/ten?and=more HTTP/1.1\r\nHost: a\r\nUser-Agent: b\r\nAccept: */*\r\n\r\n");
+    of_requests("POST /async/ten HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+fn of_requests(request: &str) {
     let server = Server::new().listen("127.0.0.1:0").workers(1);
     let monitor = server.monitor();
     let server = http::serve(server, http::Config::default(), move || {
         Router::new()
             .get("/plaintext", |_, response| response.text(200, "Hello, World!"))
+            .get("/async/{name}", http::wait(greet))
+            .post("/async/{name}", http::wait(greet))
             .get("/allocated", |_, response| response.text(200, &so_far()))
             .route("GET", "/metrics", Metrics::new(monitor.clone()))
     });
     let server = server.expect("a free port of loopback");
     let mut stream = client(tcp(&server));
-    stream.write_all(REQUEST.as_bytes()).expect("it reads");
+    stream.write_all(request.as_bytes()).expect("it reads");
     let mut first = [0; 1024];
     let answer_len = stream.read(&mut first).expect("an answer");
     assert!(first[..answer_len].ends_with(b"Hello, World!"));
-    let rounds = allocated(&mut stream, REQUEST, answer_len, |stream| {
+    let rounds = allocated(&mut stream, request, answer_len, |stream| {
         stream.write_all(b"GET /allocated HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
         let mut answer = vec![0; answer_len - 13 + 20];
         stream.read_exact(&mut answer).expect("an answer");

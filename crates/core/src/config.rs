@@ -49,6 +49,14 @@ pub struct Config {
     /// waits; one write of any length is taken whole. 64 KiB by default.
     pub stream_buffer: usize,
 
+    /// Datagrams of a [`UdpSocket`](crate::UdpSocket) that were not taken, at which it stops reading until half of them
+    /// were; as many more can arrive as there are receive buffers. 1,024 by default.
+    pub datagrams_unread: u32,
+    /// Bytes of such datagrams, at which it stops as well. 256 KiB by default.
+    pub datagram_bytes_unread: usize,
+    /// Datagrams of such a socket that are being sent at a time; who sends more waits. 256 by default.
+    pub datagrams_unsent: u32,
+
     /// Bytes in a send buffer: the most room a service can have. 16 KiB by default, at least 4 KiB.
     pub send_buffer_len: u32,
     /// Send buffers of one worker. A connection holds one only while it has something to send; when all are held,
@@ -144,6 +152,9 @@ impl Default for Config {
             receive_budget: 64 * 1024,
             input_limit: 256 * 1024,
             stream_buffer: 64 * 1024,
+            datagrams_unread: 1024,
+            datagram_bytes_unread: 256 * 1024,
+            datagrams_unsent: 256,
             send_buffer_len: 16 * 1024,
             send_buffers: 8192,
             send_buffers_per_connection: 4,
@@ -176,7 +187,8 @@ impl Default for Config {
 impl Config {
     /// The most memory one worker ever takes by itself, in bytes: buffers, queues, and unread input of all its
     /// connections at their limit. What services allocate, and what they hand over as `Bytes`, is theirs. (Bytes read
-    /// from files lie in the file buffers, which are counted, wherever they are lent to.)
+    /// from files lie in the file buffers, which are counted, wherever they are lent to.) So is what lies on the sockets
+    /// for datagrams that they bind, each of which has its own bounds.
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let connections = self.max_connections as usize;
@@ -226,6 +238,9 @@ impl Config {
         }
         if self.input_limit == 0 || self.held_limit == 0 || self.stream_buffer == 0 {
             return refuse("input_limit, held_limit, stream_buffer", "must be at least 1 byte");
+        }
+        if self.datagrams_unread == 0 || self.datagram_bytes_unread == 0 || self.datagrams_unsent == 0 {
+            return refuse("datagrams_unread, datagram_bytes_unread, datagrams_unsent", "must be at least 1");
         }
         if self.lend_time.is_zero() || self.send_stall.is_zero() {
             return refuse("lend_time, send_stall", "must be more than nothing");

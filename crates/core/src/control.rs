@@ -6,10 +6,13 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use crate::address::Address;
 use crate::counters::Verdict;
 use crate::desk::{Desk, Handle, InnerFrame};
-use crate::errand::{Connect, File, FileStat, OpenFile, Request, Ticket};
+use crate::errand::{Connect, Request, Ticket};
+use crate::fs::{Change, Extent, File, FileStat, OpenFile};
 use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
@@ -106,7 +109,7 @@ impl<'a> Control<'a> {
         self.ask(Request::Connect(to, Box::new(service)))
     }
 
-    /// Opens a file without blocking the worker: [`Answer::Opened`](crate::Answer::Opened).
+    /// Opens a file, or makes one, without blocking the worker: [`Answer::Opened`](crate::Answer::Opened).
     pub fn open_file(&mut self, file: OpenFile) -> Ticket {
         self.ask(Request::Open(file))
     }
@@ -131,6 +134,32 @@ impl<'a> Control<'a> {
     /// At most [`Config::file_buffer_len`](crate::Config) bytes come in one answer; none means the file ends there.
     pub fn read_file(&mut self, file: &File, offset: u64, len: usize) -> Ticket {
         self.ask(Request::Read(file.clone(), offset, len))
+    }
+
+    /// Writes all of `bytes` at `offset`: [`Answer::Written`](crate::Answer::Written).
+    ///
+    /// The worker holds the bytes until the kernel is done with them. What the kernel takes in parts is written part by
+    /// part, and answered once. A write that was asked for is carried out even if this connection ends meanwhile.
+    /// Writes may overtake one another: what is to come later is asked for when what comes before was answered. That it
+    /// was written says that others read it, not that it is on the disk: see [`sync_file`](Self::sync_file).
+    pub fn write_file(&mut self, file: &File, offset: u64, bytes: Bytes) -> Ticket {
+        self.ask(Request::Write(file.clone(), offset, bytes))
+    }
+
+    /// Has what was written to a file put onto the disk: [`Answer::Synced`](crate::Answer::Synced). With `data_only`
+    /// only what it takes to read it again, and not its times, for instance (fdatasync(2)).
+    ///
+    /// It is about the writes that were answered before it is asked for. After an error it is not known what of them is
+    /// on the disk, and asking again may succeed although some of it is lost (fsync(2)): they are to be written anew. A
+    /// new file is found again only when its directory was synced too, which can be opened for that.
+    pub fn sync_file(&mut self, file: &File, data_only: bool) -> Ticket {
+        self.ask(Request::Sync(file.clone(), if data_only { Extent::Data } else { Extent::All }))
+    }
+
+    /// Removes, renames or makes something by its name, without blocking the worker:
+    /// [`Answer::Changed`](crate::Answer::Changed).
+    pub fn change_names(&mut self, change: Change) -> Ticket {
+        self.ask(Request::Change(change))
     }
 
     fn ask(&mut self, request: Request) -> Ticket {

@@ -170,6 +170,14 @@ counters! {
     received: total("received_bytes"),
     /// Bytes sent.
     sent: total("sent_bytes"),
+    /// Datagrams received.
+    datagrams_received: total("datagrams_received"),
+    /// Datagrams sent.
+    datagrams_sent: total("datagrams_sent"),
+    /// Datagrams dropped because they were longer than a receive buffer.
+    datagrams_cut: total("datagrams_cut"),
+    /// Sockets for datagrams that are open now.
+    udp_sockets: gauge("udp_sockets"),
     /// Multishot receives armed.
     receives_armed: total("receives_armed"),
     /// Receives that found no buffer.

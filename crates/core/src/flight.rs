@@ -17,7 +17,11 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use socket2::SockAddr;
+
+use crate::datagram;
+use crate::fs::ChangeKind;
 
 /// The number of a thing in the table.
 pub(crate) type FlightIndex = u32;
@@ -35,6 +39,12 @@ pub(crate) enum Flight {
     OptionValue([libc::c_int; 2]),
     /// A file to open; `root` is held so that its descriptor stays open.
     Path { path: CString, how: OpenHow, root: Option<Arc<OwnedFd>> },
+    /// What is done to a name, and the name that it gets.
+    Change { kind: ChangeKind, path: CString, to: CString },
+    /// How much of a sender's address a receive of datagrams brings.
+    Envelope(libc::msghdr),
+    /// A datagram on its way out: its bytes are held here, and where it goes to, if the socket is not connected.
+    Datagram { message: libc::msghdr, range: libc::iovec, to: Option<SockAddr>, _bytes: Bytes },
     /// What the kernel knows of a file, and the empty path that says "of the descriptor itself".
     Stat(Box<libc::statx>),
 }
@@ -44,6 +54,14 @@ impl Flight {
     pub(crate) fn stat() -> Flight {
         // SAFETY: all zeroes is a valid `statx`.
         Flight::Stat(Box::new(unsafe { std::mem::zeroed() }))
+    }
+
+    /// Room for the address of whoever sends a datagram, and for nothing else.
+    pub(crate) fn envelope() -> Flight {
+        // SAFETY: all zeroes is a valid `msghdr`.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_namelen = datagram::NAME_LEN as libc::socklen_t;
+        Flight::Envelope(message)
     }
 }
 
@@ -104,6 +122,24 @@ impl Flights {
         if let Flight::Gather { message, ranges } = unsafe { &mut *flight } {
             message.msg_iov = ranges.as_mut_ptr();
             message.msg_iovlen = count;
+        }
+        index
+    }
+
+    /// Makes a datagram out of bytes, which are held until it lands.
+    pub(crate) fn launch_datagram(&mut self, bytes: Bytes, to: Option<SockAddr>) -> FlightIndex {
+        // SAFETY: all zeroes is a valid `msghdr`.
+        let message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // The kernel does not write what it sends.
+        let range = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let index = self.launch(Flight::Datagram { message, range, to, _bytes: bytes });
+        let flight = self.address(index);
+        // SAFETY: just launched, and no operation names it yet; its address is final, so it may point into itself.
+        if let Flight::Datagram { message, range, to, .. } = unsafe { &mut *flight } {
+            (message.msg_iov, message.msg_iovlen) = (range, 1);
+            if let Some(to) = to {
+                (message.msg_name, message.msg_namelen) = (to.as_ptr().cast_mut().cast(), to.len());
+            }
         }
         index
     }

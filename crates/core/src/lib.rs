@@ -70,11 +70,13 @@ mod config;
 mod connection;
 mod control;
 mod counters;
+mod datagram;
 mod desk;
 mod errand;
 mod error;
 mod file_pool;
 mod flight;
+pub mod fs;
 mod guard;
 mod holder;
 mod input;
@@ -95,6 +97,7 @@ mod time;
 mod timeout;
 mod timer;
 mod token;
+mod udp;
 mod wake;
 mod worker;
 
@@ -105,8 +108,9 @@ pub use config::{BadConfig, Config};
 pub use control::Control;
 pub use counters::{Counters, Figure, FigureKind, Verdict};
 pub use desk::Handle;
-pub use errand::{Answer, Connect, ConnectError, File, FileStat, OpenFile, Ticket};
+pub use errand::{Answer, Connect, ConnectError, Ticket};
 pub use error::ServeError;
+pub use fs::{File, FileStat, OpenFile};
 pub use guard::{Panic, guard};
 pub use holder::{Holder, Process};
 pub use input::Input;
@@ -115,8 +119,8 @@ pub use output::{NoRoom, Output};
 pub use refusal::{Asked, Refusal, Surroundings};
 pub use ring::probe::Capabilities;
 pub use server::{
-    Feature, HandOverError, InheritError, Inherited, ListenerId, Monitor, RingKind, Server, ServerHandle,
-    Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
+    Feature, HandOverError, Hosted, InheritError, Inherited, ListenerId, Monitor, RingKind, Server,
+    ServerHandle, Serves, Stopper, Successor, Survey, UnknownName, WorkerId,
 };
 pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
@@ -126,4 +130,6 @@ pub use task::{
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;
+pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;
+pub use worker::Turned;

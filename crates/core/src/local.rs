@@ -37,6 +37,8 @@ pub(crate) struct Local {
     now: Cell<Time>,
     mailbox: Arc<Mailbox>,
     wakes: RefCell<Vec<Wakee>>,
+    /// Slots of datagram sockets that have something for the worker to do.
+    touched: RefCell<Vec<u32>>,
     closes: RefCell<Vec<Descriptor>>,
     requests: RefCell<VecDeque<(Asker, Ticket, Request)>>,
     tickets: Cell<u64>,
@@ -50,6 +52,8 @@ pub(crate) struct Local {
     held: Cell<u32>,
     /// The server drains, and no connections but these are left.
     is_last_call: Cell<bool>,
+    /// The worker is hosted, and nobody looks in here before it is called.
+    is_unattended: Cell<bool>,
 }
 
 /// Slots in which futures wait for the answers to what they asked for.
@@ -85,6 +89,7 @@ impl Local {
             now: Cell::new(Time::ZERO),
             mailbox,
             wakes: RefCell::default(),
+            touched: RefCell::default(),
             closes: RefCell::default(),
             requests: RefCell::default(),
             tickets: Cell::new(0),
@@ -95,6 +100,7 @@ impl Local {
             stream_buffer,
             held: Cell::new(0),
             is_last_call: Cell::new(false),
+            is_unattended: Cell::new(false),
         }
     }
 
@@ -148,7 +154,20 @@ impl Local {
         self.now.set(now);
     }
 
+    /// From now on nobody looks in here, until something is left.
+    pub(crate) fn set_unattended(&self, is_unattended: bool) {
+        self.is_unattended.set(is_unattended);
+    }
+
+    /// Something was left: by a future of the host's, if it is nobody's turn.
+    pub(crate) fn stir(&self) {
+        if self.is_unattended.replace(false) {
+            self.mailbox.post(|_| {});
+        }
+    }
+
     pub(crate) fn wake(&self, wakee: Wakee) {
+        self.stir();
         if let Wakee::Task(task) = wakee {
             return self.tasks.queue(task);
         }
@@ -160,12 +179,14 @@ impl Local {
 
     pub(crate) fn close(&self, descriptor: Descriptor) {
         self.closes.borrow_mut().push(descriptor);
+        self.stir();
     }
 
     /// Whether there is anything to do that needs no completion.
     pub(crate) fn has_work(&self) -> bool {
         !self.wakes.borrow().is_empty()
             || !self.closes.borrow().is_empty()
+            || self.has_touched()
             || !self.requests.borrow().is_empty()
             || self.tasks.has_queued()
     }
@@ -177,6 +198,23 @@ impl Local {
     /// Trades the wakes that came in for an empty list.
     pub(crate) fn swap_wakes(&self, empty: &mut Vec<Wakee>) {
         std::mem::swap(&mut *self.wakes.borrow_mut(), empty);
+    }
+
+    /// Has the worker look at a datagram socket.
+    pub(crate) fn touch(&self, slot: u32) {
+        let mut touched = self.touched.borrow_mut();
+        if touched.last() != Some(&slot) {
+            touched.push(slot);
+        }
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.borrow().is_empty()
+    }
+
+    /// Trades the slots that were touched for an empty list.
+    pub(crate) fn swap_touched(&self, empty: &mut Vec<u32>) {
+        std::mem::swap(&mut *self.touched.borrow_mut(), empty);
     }
 
     pub(crate) fn next_close(&self) -> Option<Descriptor> {
@@ -202,6 +240,7 @@ impl Local {
     /// Leaves what goes on under a ticket that is known.
     pub(crate) fn put_request(&self, asker: Asker, ticket: Ticket, request: Request) {
         self.requests.borrow_mut().push_back((asker, ticket, request));
+        self.stir();
     }
 
     fn next_ticket(&self) -> Ticket {
@@ -272,7 +311,7 @@ impl Local {
         Poll::Ready(answer)
     }
 
-    /// How many futures wait for answers.
+    /// How many answers are waited for.
     #[cfg(test)]
     pub(crate) fn awaited(&self) -> usize {
         let answers = self.answers.borrow();

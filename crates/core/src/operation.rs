@@ -26,6 +26,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use crate::buffer_ring::{self};
 use crate::file_pool::FilePool;
 use crate::flight::{Flight, FlightIndex, Flights};
+use crate::fs::{ChangeKind, Extent};
 use crate::send_pool::{BufferIndex, SendPool};
 use crate::token::Token;
 
@@ -113,6 +114,17 @@ pub(crate) enum Submission {
         to: Descriptor,
         list: FlightIndex,
     },
+    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until
+    /// no buffer was left, or until one that is empty, which the kernel takes for an end.
+    ReceiveDatagrams {
+        from: Descriptor,
+        envelope: FlightIndex,
+    },
+    /// Send one datagram.
+    SendDatagram {
+        from: Descriptor,
+        datagram: FlightIndex,
+    },
     Shutdown {
         descriptor: Descriptor,
         half: Half,
@@ -164,6 +176,22 @@ pub(crate) enum Submission {
         into: BufferIndex,
         len: u32,
         offset: u64,
+    },
+    /// Write to a file what the submitter holds until the final completion.
+    Write {
+        file: Descriptor,
+        address: usize,
+        len: u32,
+        offset: u64,
+    },
+    /// Put what was written to a file onto the disk.
+    Sync {
+        file: Descriptor,
+        extent: Extent,
+    },
+    /// Change the name of a file; `names` says which, and how.
+    Change {
+        names: FlightIndex,
     },
     /// Tell once when the peer has reset the connection, or ended it: for when nothing is received.
     WatchPeer {
@@ -222,6 +250,16 @@ impl Submission {
                 let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32;
                 on!(to, |fd| opcode::SendMsg::new(fd, message).flags(flags).build())
             }
+            Submission::ReceiveDatagrams { from, envelope } => {
+                let Flight::Envelope(message) = flight(memory, envelope) else { unreachable!("an envelope") };
+                on!(from, |fd| opcode::RecvMsgMulti::new(fd, message, buffer_ring::GROUP).build())
+            }
+            Submission::SendDatagram { from, datagram } => {
+                let Flight::Datagram { message, .. } = flight(memory, datagram) else {
+                    unreachable!("a datagram")
+                };
+                on!(from, |fd| opcode::SendMsg::new(fd, message).flags(libc::MSG_NOSIGNAL as u32).build())
+            }
             Submission::Shutdown { descriptor, half } => {
                 let how = if half == Half::Write { libc::SHUT_WR } else { libc::SHUT_RDWR };
                 on!(descriptor, |fd| opcode::Shutdown::new(fd, how).build())
@@ -244,9 +282,12 @@ impl Submission {
             | Submission::Bind { .. }
             | Submission::Listen { .. }
             | Submission::Connect { .. } => self.prepare_set_up(memory),
-            Submission::OpenFile { .. } | Submission::Stat { .. } | Submission::Read { .. } => {
-                self.prepare_file(memory)
-            }
+            Submission::OpenFile { .. }
+            | Submission::Stat { .. }
+            | Submission::Read { .. }
+            | Submission::Write { .. }
+            | Submission::Sync { .. }
+            | Submission::Change { .. } => self.prepare_file(memory),
         }
         .user_data(token.raw())
     }
@@ -307,8 +348,31 @@ impl Submission {
                 let buffer = memory.files.address(into);
                 on!(file, |fd| opcode::Read::new(fd, buffer, len).offset(offset).build())
             }
+            Submission::Write { file, address, len, offset } => {
+                let bytes = std::ptr::with_exposed_provenance(address);
+                on!(file, |fd| opcode::Write::new(fd, bytes, len).offset(offset).build())
+            }
+            Submission::Sync { file, extent } => {
+                let flags = match extent {
+                    Extent::All => types::FsyncFlags::empty(),
+                    Extent::Data => types::FsyncFlags::DATASYNC,
+                };
+                on!(file, |fd| opcode::Fsync::new(fd).flags(flags).build())
+            }
+            Submission::Change { names } => prepare_change(names, memory),
             _ => unreachable!("files only"),
         }
+    }
+}
+
+fn prepare_change(names: FlightIndex, memory: &Memory) -> squeue::Entry {
+    let Flight::Change { kind, path, to } = flight(memory, names) else { unreachable!("names") };
+    let (here, path, to) = (types::Fd(libc::AT_FDCWD), path.as_ptr(), to.as_ptr());
+    match *kind {
+        ChangeKind::RemoveFile => opcode::UnlinkAt::new(here, path).build(),
+        ChangeKind::RemoveDir => opcode::UnlinkAt::new(here, path).flags(libc::AT_REMOVEDIR).build(),
+        ChangeKind::Rename => opcode::RenameAt::new(here, path, here, to).build(),
+        ChangeKind::CreateDir { mode } => opcode::MkDirAt::new(here, path).mode(mode).build(),
     }
 }
 

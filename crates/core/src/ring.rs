@@ -14,13 +14,15 @@ pub(crate) mod probe;
 pub(crate) mod simulated;
 
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 /// Which end of a connection.
@@ -85,9 +87,18 @@ pub(crate) trait Ring {
     /// An address of a socket. Not for the request path: it may cost several system calls.
     fn address(&mut self, descriptor: Descriptor, side: Side) -> io::Result<Address>;
 
+    /// A new socket for datagrams, bound to `address`. By plain calls, none of which waits: not for the request path.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor>;
+
     /// Whether asking for what is known of a file never waits for a disk or a network, so that
     /// [`stat_now`](Self::stat_now) may be used. Asked once per file.
     fn stats_at_once(&self, file: RawFd) -> bool;
+
+    /// Whether a file can be read and written at an offset, which never waits. Asked once per file.
+    fn has_offsets(&self, file: RawFd) -> bool;
 
     /// What is known of a file, by a plain call. The ring's own operation always goes to a thread of the kernel's:
     /// 5.2 µs of processor time alone and 2.1 µs in batches of 16, where fstat(2) took 0.3 µs (Linux 6.18, ext4).
@@ -95,6 +106,29 @@ pub(crate) trait Ring {
     /// # Errors
     /// Whatever the kernel says.
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat>;
+
+    /// Has completions announced for who waits elsewhere on this thread: returns what epoll is to watch for input.
+    /// Readable says no more than that [`wait`](Self::wait) is worth a call.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor for it.
+    fn announce(&mut self) -> io::Result<OwnedFd>;
+
+    /// While it is hushed nothing is announced: for as long as the worker looks of its own accord. What completes
+    /// meanwhile is not made up for, so when it is hushed no more, `wait` is to be called once.
+    fn hush(&mut self, hushed: bool);
+
+    /// Hands over everything queued, without asking what completed.
+    fn hand_over(&mut self);
+
+    /// Whether a call of [`wait`](Self::wait) with no time to wait would have something to hand over, or to bring that
+    /// is not announced.
+    fn has_work(&self) -> bool;
+
+    /// For how long `wait` may be put off, if nothing is announced; `None` for ever.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 
     /// How many submissions wait for a place in the queue.
     fn backlog(&self) -> usize {

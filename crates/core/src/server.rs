@@ -1,6 +1,8 @@
 //! The server: listeners, workers, and the handle by which they are stopped.
 
 mod end;
+mod fitting;
+mod hosted;
 mod inherited;
 mod monitor;
 mod ring;
@@ -30,6 +32,9 @@ use crate::wake::Mailbox;
 use crate::worker::{Factory, Listening, Worker, memory_for};
 
 use end::End;
+pub(crate) use fitting::table_len;
+use fitting::{cores, fit};
+pub use hosted::Hosted;
 pub(crate) use monitor::Question;
 pub use monitor::{Monitor, Survey};
 
@@ -42,14 +47,8 @@ pub use successor::{HandOverError, Successor};
 use serving::Beside;
 pub use serving::Serves;
 
-use ring::{Chosen, Opening, Wanted, open_poll, open_uring, ring_kib};
+use ring::{Chosen, Opening, Wanted, open_poll, open_uring};
 pub use ring::{Feature, RingKind, UnknownName};
-
-/// Descriptors that are not for connections: listeners, files, logs.
-const RESERVED_DESCRIPTORS: u64 = 64;
-
-/// The longest table of direct descriptors that the kernel makes; beyond it sockets are plain ones.
-const LONGEST_TABLE: u32 = 1 << 20;
 
 /// A server to be: what it listens on, and with how many workers.
 ///
@@ -78,6 +77,8 @@ pub struct Server {
     without: Vec<Feature>,
     config: Config,
     monitor: Monitor,
+    /// Its one worker is on the thread that starts it.
+    hosted: bool,
     beside: Beside,
 }
 
@@ -188,7 +189,19 @@ impl Server {
         self.monitor.clone()
     }
 
-    fn start(mut self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
+    fn start(self, make: &MakeFactory) -> Result<ServerHandle, ServeError> {
+        let all = self.monitor.clone();
+        self.launch(|start, tell| {
+            let end = End { id: start.id, is_well: false, tell: tell.clone(), all: all.clone() };
+            start_worker(start, Arc::clone(make), end)
+        })
+    }
+
+    /// Starts with workers that `launch` starts.
+    fn launch(
+        mut self,
+        mut launch: impl FnMut(Start, &TellEnd) -> Launched,
+    ) -> Result<ServerHandle, ServeError> {
         if let Some(mistake) = self.mistake.take() {
             return Err(mistake);
         }
@@ -201,14 +214,14 @@ impl Server {
         let surroundings = Surroundings::read();
         let chosen = wanted.choose(&self.config, &surroundings)?;
         let ours: Vec<bool> = shared.iter().map(|listeners| listeners.sockets.is_empty()).collect();
-        let mut started = self.start_on(chosen, &surroundings, &mut shared, make);
+        let mut started = self.launch_on(chosen, &surroundings, &mut shared, &mut launch);
         // What was found out on one small ring need not hold for one per worker.
         if let Err(ServeError::Ring(refusal)) = &started
             && let Some(instead) = wanted.instead(refusal)
         {
             let opened = shared.iter_mut().zip(ours).filter(|(_, ours)| *ours);
             opened.for_each(|(listeners, _)| listeners.sockets.clear());
-            started = self.start_on(instead, &surroundings, &mut shared, make);
+            started = self.launch_on(instead, &surroundings, &mut shared, &mut launch);
         }
         started.map(|mut handle| {
             handle.line = line;
@@ -216,12 +229,12 @@ impl Server {
         })
     }
 
-    fn start_on(
+    fn launch_on(
         &self,
         chosen: Chosen,
         surroundings: &Surroundings,
         shared: &mut [Listeners],
-        make: &MakeFactory,
+        launch: &mut dyn FnMut(Start, &TellEnd) -> Launched,
     ) -> Result<ServerHandle, ServeError> {
         let cores = cores();
         let workers = self.workers.unwrap_or(cores.len());
@@ -244,7 +257,7 @@ impl Server {
         handle.open_shared(shared, &config)?;
         for worker in 0..workers {
             // The first finds the ports that were left to the kernel, the others share them.
-            let started = Start {
+            let start = Start {
                 id: WorkerId(worker),
                 core: self.pin.then(|| cores[worker % cores.len()]),
                 addresses: handle.addresses.clone(),
@@ -252,13 +265,11 @@ impl Server {
                 config: config.clone(),
                 capabilities: capabilities.clone(),
                 surroundings: surroundings.clone(),
-                make: Arc::clone(make),
                 beside: self.beside.clone(),
+                hosted: self.hosted,
             };
-            let (tell, all) = (tell_end.clone(), handle.monitor.clone());
-            let end = End { id: WorkerId(worker), is_well: false, tell, all };
             // An error drops the handle, which stops those that run.
-            let (running, addresses, notices) = start_worker(started, end)?;
+            let (running, addresses, notices) = launch(start, &tell_end)?;
             handle.running.push(running);
             handle.addresses = addresses;
             for notice in notices {
@@ -277,76 +288,7 @@ impl Server {
     }
 }
 
-/// The cores this process may run on.
-fn cores() -> Vec<usize> {
-    let allowed = rustix::thread::sched_getaffinity(None).ok();
-    let cores: Vec<usize> = allowed.map_or_else(Vec::new, |set| {
-        (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
-    });
-    if cores.is_empty() { vec![0] } else { cores }
-}
-
-/// Shrinks what the machine does not allow, and says so.
-fn fit(
-    mut config: Config,
-    workers: usize,
-    capabilities: &Capabilities,
-    surroundings: &Surroundings,
-) -> (Config, Vec<String>) {
-    let mut notices = Vec::new();
-    config.bundles &= capabilities.bundle;
-    config.direct_descriptors &= capabilities.keeps_direct();
-    config.direct_descriptors &= table_len(config.max_connections) <= LONGEST_TABLE;
-    let allowed = raise_descriptors();
-    // A table of direct descriptors is checked against the limit, each by itself; plain descriptors all count.
-    let share = if config.direct_descriptors { allowed } else { allowed / workers as u64 };
-    let room = share.saturating_sub(RESERVED_DESCRIPTORS).max(16);
-    let table = u64::from(table_len(config.max_connections));
-    if table > room {
-        let fitting = (room - room / 9).saturating_sub(8).max(8) as u32;
-        notices.push(format!(
-            "{} connections per worker do not fit into {allowed} descriptors; at most {fitting} are accepted at a time \
-             (raise `ulimit -n`, or LimitNOFILE= of the unit)",
-            config.max_connections
-        ));
-        config.max_connections = fitting;
-    }
-    let memlock_kib = surroundings.limiting_memlock_kib().filter(|_| capabilities.ring == RingKind::Uring);
-    if let Some(memlock_kib) = memlock_kib {
-        let asked = config.queue_entries;
-        while config.queue_entries > 32 && ring_kib(config.queue_entries) * workers as u64 > memlock_kib {
-            config.queue_entries /= 2;
-        }
-        if config.queue_entries < asked {
-            notices.push(format!(
-                "{workers} ring{} of {asked} entries cannot be had with {memlock_kib} KiB of locked memory; {} each \
-                 instead (raise `ulimit -l`, or LimitMEMLOCK= of the unit)",
-                if workers == 1 { "" } else { "s" },
-                config.queue_entries
-            ));
-        }
-    }
-    (config, notices)
-}
-
-/// Entries of the table of direct descriptors: more than connections, for accepted ones that wait until one is over.
-pub(crate) fn table_len(max_connections: u32) -> u32 {
-    max_connections + max_connections / 8 + 8
-}
-
-/// Raises the soft limit of descriptors to the hard one; says what is allowed then.
-fn raise_descriptors() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || limit.maximum.is_none() {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        // Refused only in odd places; then the soft limit is what there is.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX))
-}
-
-/// What a worker's thread is given.
+/// What a worker is made of, on its own thread.
 struct Start {
     id: WorkerId,
     core: Option<usize>,
@@ -356,7 +298,8 @@ struct Start {
     config: Config,
     capabilities: Capabilities,
     surroundings: Surroundings,
-    make: MakeFactory,
+    /// The thread is somebody else's.
+    hosted: bool,
     beside: Beside,
 }
 
@@ -370,15 +313,21 @@ struct Running {
 /// What a worker's thread has to tell: what it is reached by, where it listens, and what could not be as asked.
 type Started<T> = (T, Vec<Address>, Vec<String>);
 
-fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> {
+/// What came of starting a worker.
+type Launched = Result<Started<Running>, ServeError>;
+
+/// Tells which worker has ended.
+type TellEnd = mpsc::Sender<WorkerId>;
+
+fn start_worker(start: Start, make: MakeFactory, end: End) -> Launched {
     let (report, started) = mpsc::channel();
     let name = format!("campanile-{}", start.id.0);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         let mut end = end;
         let _span = tracing::info_span!("worker", id = start.id.0).entered();
         match start.capabilities.ring {
-            RingKind::Poll => work(start, open_poll, &report, &mut end),
-            RingKind::Uring | RingKind::Auto => work(start, open_uring, &report, &mut end),
+            RingKind::Poll => work(start, &make, open_poll, &report, &mut end),
+            RingKind::Uring | RingKind::Auto => work(start, &make, open_uring, &report, &mut end),
         }
     });
     let thread = thread.map_err(ServeError::Thread)?;
@@ -396,11 +345,15 @@ fn start_worker(start: Start, end: End) -> Result<Started<Running>, ServeError> 
 /// What a worker's thread does: makes the worker, tells that it is there, and runs it.
 fn work<R: Ring>(
     start: Start,
+    make: &MakeFactory,
     open: impl FnOnce(&Opening<'_>) -> Result<(R, Option<String>), ServeError>,
     report: &mpsc::Sender<Result<Started<Arc<Mailbox>>, ServeError>>,
     end: &mut End,
 ) -> io::Result<()> {
-    match prepare(start, open) {
+    let id = start.id;
+    let employ =
+        |ring, memory, config| Worker::new(ring, memory, config, Box::new(SystemClock::new()), make(id));
+    match prepare(start, open, employ) {
         Ok((mut worker, addresses, notices)) => {
             let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));
             tracing::debug!("the worker runs");
@@ -419,10 +372,11 @@ fn work<R: Ring>(
     }
 }
 
-/// Makes the worker, on its own thread: ring, memory, listeners.
+/// Makes the worker, on its own thread: ring, memory, listeners, and by `employ` what joins them.
 fn prepare<R: Ring>(
     start: Start,
     open: impl FnOnce(&Opening<'_>) -> Result<(R, Option<String>), ServeError>,
+    employ: impl FnOnce(R, Memory, Config) -> io::Result<Worker<R>>,
 ) -> Result<Started<Worker<R>>, ServeError> {
     if let Some(core) = start.core {
         let mut set = rustix::thread::CpuSet::new();
@@ -436,14 +390,13 @@ fn prepare<R: Ring>(
         capabilities: &start.capabilities,
         surroundings: &start.surroundings,
         memory: &memory,
+        hosted: start.hosted,
     })?;
     let (listeners, addresses) =
         open_listeners(&start.addresses, start.shares, &config, &mut ring, &mut memory)?;
-    let factory = (start.make)(start.id);
     let queue = listener::queue_len(&config);
     let beside = start.beside;
-    let worker = Worker::new(ring, memory, config, Box::new(SystemClock::new()), factory);
-    let mut worker = worker.map_err(ServeError::RingBroke)?;
+    let mut worker = employ(ring, memory, config).map_err(ServeError::RingBroke)?;
     for (number, listener, ours) in listeners {
         worker.listen(Listening::owned(number, listener, queue, ours));
     }

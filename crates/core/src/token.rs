@@ -89,12 +89,16 @@ pub(crate) enum Kind {
     CloseStray,
     /// An operation that a service asked for; the slot is an errand's.
     Errand,
+    /// Multishot receive of datagrams; the slot is a datagram socket's.
+    Datagrams,
+    /// The send of one datagram; the slot is the send's.
+    SendDatagram,
     /// An operation the ring waits for itself, at set-up.
     Setup,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 18] = [
         Kind::Cancel,
         Kind::Wake,
         Kind::Accept,
@@ -110,6 +114,8 @@ impl Kind {
         Kind::Close,
         Kind::CloseStray,
         Kind::Errand,
+        Kind::Datagrams,
+        Kind::SendDatagram,
         Kind::Setup,
     ];
 }

@@ -22,6 +22,33 @@ pub(crate) trait Kick: Send + Sync {
     fn kick(&self);
 }
 
+/// Gets the host of a worker to call it: by the waker that the host left here. A worker that is called looks into its
+/// mailbox, so a kick that finds no waker yet is not lost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bell(Arc<Mutex<Option<std::task::Waker>>>);
+
+impl Bell {
+    /// The host is gone.
+    pub(crate) fn take_down(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn set(&self, waker: &std::task::Waker) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Some(known) => known.clone_from(waker),
+            None => *known = Some(waker.clone()),
+        }
+    }
+}
+
+impl Kick for Bell {
+    fn kick(&self) {
+        // Not under the lock: what a waker does is not ours to know.
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+}
 /// Who is woken: the service of a connection, or a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wakee {
@@ -107,6 +134,11 @@ impl Mailbox {
     pub(crate) fn close(&self) -> Letters {
         self.closed.store(true, Ordering::Release);
         self.collect()
+    }
+
+    /// Whether a letter waits that the worker was kicked for: what one looks at that is kicked by a [`Bell`].
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.kicked.load(Ordering::Acquire)
     }
 
     /// Takes everything out: what the worker does when it was kicked.

@@ -23,9 +23,11 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+mod datagrams;
 mod ending;
 mod errands;
 mod guests;
+mod hosting;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
@@ -56,11 +58,14 @@ use crate::service::Service;
 use crate::time::{Clock, Millis, Time};
 use crate::timer::TimerWheel;
 use crate::token::{Generation, Kind, Token};
-use crate::wake::{Mailbox, Wakee};
+use crate::wake::{Kick, Mailbox, Wakee};
 
 pub(crate) use accepting::Listening;
+use datagrams::Datagrams;
 use errands::Errands;
 use guests::Guests;
+pub(crate) use hosting::Hosting;
+pub use hosting::Turned;
 
 /// Bytes of a connection's slot.
 pub(crate) const SLOT_LEN: usize = size_of::<Slot>();
@@ -94,6 +99,7 @@ pub(crate) struct Worker<R: Ring> {
     waiting: VecDeque<(usize, Descriptor)>,
     errands: Errands,
     guests: Guests,
+    datagrams: Datagrams,
     timers: TimerWheel,
     desk: Desk,
     mailbox: Arc<Mailbox>,
@@ -116,6 +122,8 @@ pub(crate) struct Worker<R: Ring> {
     is_paused: bool,
     /// Dropped when nobody comes in here any more: whoever goes on with the listeners waits for it.
     heir: Option<Arc<OwnedFd>>,
+    /// It is on somebody else's thread, and called when there is a letter: its ring watches for no kicks.
+    is_hosted: bool,
 }
 
 struct Slot {
@@ -168,10 +176,22 @@ impl<R: Ring> Worker<R> {
         factory: Factory,
     ) -> io::Result<Worker<R>> {
         let kick = ring.kick(&memory, Token::new(Kind::Wake, Generation::default(), 0))?;
+        Ok(Worker::kicked_by(kick, ring, memory, config, clock, factory))
+    }
+
+    /// A worker that hears of its letters by `kick`.
+    fn kicked_by(
+        kick: Box<dyn Kick>,
+        ring: R,
+        memory: Memory,
+        config: Config,
+        clock: Box<dyn Clock>,
+        factory: Factory,
+    ) -> Worker<R> {
         let mailbox = Arc::new(Mailbox::new(kick));
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
-        Ok(Worker {
+        Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
             slots: Vec::new(),
@@ -181,6 +201,7 @@ impl<R: Ring> Worker<R> {
             waiting: VecDeque::new(),
             errands: Errands::default(),
             guests: Guests::default(),
+            datagrams: Datagrams::default(),
             timers: TimerWheel::new(0),
             desk: Desk::new(Arc::clone(&mailbox), &config),
             mailbox,
@@ -200,7 +221,8 @@ impl<R: Ring> Worker<R> {
             undrained: Vec::new(),
             is_paused: false,
             heir: None,
-        })
+            is_hosted: false,
+        }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -222,7 +244,11 @@ impl<R: Ring> Worker<R> {
 
     /// One turn; false once the worker has ended.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout();
+        self.turn_within(self.timeout())
+    }
+
+    /// One turn that waits no longer than this for something to do.
+    fn turn_within(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let undrained = std::mem::take(&mut self.undrained);
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.wait(timeout, &self.memory, &mut batch)?;
@@ -234,12 +260,16 @@ impl<R: Ring> Worker<R> {
             self.dispatch(completion);
         }
         self.batch = batch;
+        if self.is_hosted && self.mailbox.is_kicked() {
+            self.read_letters();
+        }
         for name in undrained {
             self.with_connection(name, Connection::handle_drain);
         }
         self.expire_timers();
         self.run_tasks();
         self.run_errands();
+        self.tend_datagrams();
         self.wake_locally();
         self.share_memory();
         self.end_if_due()
@@ -284,6 +314,8 @@ impl<R: Ring> Worker<R> {
             Kind::Close => self.with_memory(&completion, |connection, _, _, _| connection.handle_close()),
             Kind::Accept => self.accepted(&completion),
             Kind::Errand => self.errand_done(&completion),
+            Kind::Datagrams => self.datagram_received(&completion),
+            Kind::SendDatagram => self.datagram_sent(&completion),
             Kind::Wake => self.kicked(&completion),
             Kind::CloseStray | Kind::Setup => {}
         }
@@ -421,6 +453,10 @@ impl<R: Ring> Worker<R> {
 
     fn kicked(&mut self, completion: &Completion) {
         self.ring.kicked(completion, &self.memory);
+        self.read_letters();
+    }
+
+    fn read_letters(&mut self) {
         let letters = self.mailbox.collect();
         for wakee in letters.wakes {
             self.wake(wakee);
@@ -498,6 +534,7 @@ impl<R: Ring> Worker<R> {
     fn share_memory(&mut self) {
         self.memory.buffers.welcome_home();
         self.memory.buffers.publish();
+        self.share_with_datagrams();
         while self.private_receives < PRIVATE_RECEIVES && !self.starved.is_empty() {
             let Some(buffer) = self.memory.sends.take() else { break };
             if !self.receive_privately(buffer) {
@@ -532,7 +569,7 @@ impl<R: Ring> Worker<R> {
         if let Some(sleep) = local.sleeps.next() {
             next = Some(next.map_or(sleep, |next| next.min(sleep)));
         }
-        if let Some(retry) = self.accept_retry_at() {
+        for retry in [self.accept_retry_at(), self.datagrams.retry_at()].into_iter().flatten() {
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
         if let State::Draining { until, .. } | State::Stopping { until } = self.state {
@@ -634,8 +671,8 @@ impl<R: Ring> Drop for Worker<R> {
             // SAFETY: as above; the ring had nothing in flight, so the kernel is done with it.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         } else {
-            // Connections hold the `Bytes` that a send names.
-            std::mem::forget(std::mem::take(&mut self.slots));
+            // Connections hold the `Bytes` that a send names, and errands those that a write names.
+            std::mem::forget((std::mem::take(&mut self.slots), std::mem::take(&mut self.errands)));
             tracing::error!(
                 "the kernel did not let go of a worker's buffers in time; they are leaked on purpose"
             );

@@ -6,7 +6,7 @@ use campanile_protocol::http1::Exchange as Facts;
 use super::body::Incoming;
 use super::config::Config;
 use super::error::{self, Error};
-use super::exchange::{Answer, Closure, Exchange, Next, Responder};
+use super::exchange::{Answer, Closure, Exchange, Next, Responder, has_room};
 use super::first::write_error;
 use super::log::Record;
 use super::outlet::{Outlet, hand_over};
@@ -261,9 +261,4 @@ impl Active {
             Answer::Begun { .. } => Ended::Cut(Flow::Finish),
         }
     }
-}
-
-/// Whether a responder that waits for room is called.
-fn has_room(cx: &Context<'_>) -> bool {
-    cx.output.room() >= cx.promised_room() && cx.output.can_send()
 }

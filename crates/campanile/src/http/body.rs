@@ -109,8 +109,13 @@ impl Incoming {
 
     /// Whether the body is known to be longer than is wanted: a chunk says how long it is before it comes.
     pub(super) fn is_too_long(&self) -> bool {
+        self.is_longer_than(self.limit)
+    }
+
+    /// The same for another limit.
+    pub(super) fn is_longer_than(&self, limit: u64) -> bool {
         let known = self.consumed.saturating_add(self.ready as u64).saturating_add(self.decoder.announced());
-        known > self.limit
+        known > limit
     }
 
     /// Reads up to the next piece or the end, if all of the last was consumed. Says whether there is something new.

@@ -17,11 +17,11 @@
 //! ```
 
 use campanile_core::Bytes;
-use campanile_protocol::http1::{Method, Version};
+use campanile_protocol::http1::{Field, Method, Target, Version};
 
 use super::error::Error;
 use super::request::Request;
-use super::response::{Answered, Response};
+use super::response::{Answered, Head, Response};
 
 /// The method as one of the `http` crate.
 ///
@@ -76,22 +76,33 @@ impl TryFrom<&Request<'_>> for ::http::Request<()> {
     type Error = Error;
 
     fn try_from(request: &Request<'_>) -> Result<::http::Request<()>, Error> {
-        let bad = |what| move || Error::new(400, what);
-        let uri = ::http::Uri::try_from(request.target().as_str());
-        let mut converted = ::http::Request::new(());
-        *converted.method_mut() = method(request.method()).ok().ok_or_else(bad("the method is not valid"))?;
-        *converted.uri_mut() = uri.ok().ok_or_else(bad("the target is not a valid URI"))?;
-        *converted.version_mut() = version(request.version());
-        let fields = converted.headers_mut();
-        fields.reserve(request.fields().len());
-        for field in request.fields() {
-            let name = ::http::HeaderName::try_from(field.name).ok();
-            let value = ::http::HeaderValue::from_bytes(field.value).ok();
-            let (name, value) = name.zip(value).ok_or_else(bad("a field is not valid"))?;
-            fields.append(name, value);
-        }
-        Ok(converted)
+        let fields = request.fields().iter().copied();
+        head(request.method(), request.target(), request.version(), fields)
     }
+}
+
+/// A head of these parts, without a body.
+pub(super) fn head<'a>(
+    of: Method<'_>,
+    target: Target<'_>,
+    spoken: Version,
+    fields: impl ExactSizeIterator<Item = Field<'a>>,
+) -> Result<::http::Request<()>, Error> {
+    let bad = |what| move || Error::new(400, what);
+    let uri = ::http::Uri::try_from(target.as_str());
+    let mut converted = ::http::Request::new(());
+    *converted.method_mut() = method(of).ok().ok_or_else(bad("the method is not valid"))?;
+    *converted.uri_mut() = uri.ok().ok_or_else(bad("the target is not a valid URI"))?;
+    *converted.version_mut() = version(spoken);
+    let converted_fields = converted.headers_mut();
+    converted_fields.reserve(fields.len());
+    for field in fields {
+        let name = ::http::HeaderName::try_from(field.name).ok();
+        let value = ::http::HeaderValue::from_bytes(field.value).ok();
+        let (name, value) = name.zip(value).ok_or_else(bad("a field is not valid"))?;
+        converted_fields.append(name, value);
+    }
+    Ok(converted)
 }
 
 impl Response<'_, '_> {
@@ -105,9 +116,16 @@ impl Response<'_, '_> {
     /// # Errors
     /// When the status is not from 200 to 599, or is one that has no body and there is one.
     pub fn send<B: Into<Bytes>>(self, response: ::http::Response<B>) -> Result<Answered, Error> {
+        let (parts, body) = response.into_parts();
+        self.parts(&parts).bytes(body.into())
+    }
+}
+
+impl<'r, 'o> Response<'r, 'o> {
+    /// Begins with status and fields of a response of the `http` crate.
+    pub(super) fn parts(self, parts: &::http::response::Parts) -> Head<'r, 'o> {
         use ::http::header::{CONNECTION, CONTENT_LENGTH, DATE, SERVER, TRANSFER_ENCODING};
 
-        let (parts, body) = response.into_parts();
         let mut head = self.status(parts.status.as_u16());
         for (name, value) in &parts.headers {
             if name == CONNECTION {
@@ -119,6 +137,6 @@ impl Response<'_, '_> {
                 head = head.field(name.as_str(), value);
             }
         }
-        head.bytes(body.into())
+        head
     }
 }

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::outlet::{Outlet, hand_over};
 use super::response::{Answered, Begun, How, Response};
 use super::shared::Shared;
+use super::waiting::Feed;
 
 /// Answers one request piece by piece.
 ///
@@ -72,6 +73,9 @@ where
 
 /// Room for what stands before and behind a piece in chunked coding: 16 digits and two CRLF.
 const FRAME_ROOM: usize = 32;
+
+/// Bytes that a body which is made as it is sent may be ahead of its client, and a piece more. Enough for large sends.
+const AHEAD: usize = 256 * 1024;
 
 /// How far the answer is.
 pub(super) enum Answer {
@@ -163,7 +167,7 @@ impl<'o> Exchange<'_, 'o> {
         &mut self,
         begin: impl FnOnce(Response<'_, '_>) -> Result<Begun, Error>,
     ) -> Result<(), Error> {
-        let Begun { encoder, status } = self.write_head(begin)?;
+        let Begun { encoder, status } = self.write_head(None, begin)?;
         *self.answer = Answer::Begun { encoder, status };
         Ok(())
     }
@@ -176,7 +180,16 @@ impl<'o> Exchange<'_, 'o> {
         &mut self,
         answer: impl FnOnce(Response<'_, '_>) -> Result<Answered, Error>,
     ) -> Result<Next, Error> {
-        match self.write_head(answer)?.0 {
+        self.answer_fed(None, answer)
+    }
+
+    /// The same; whoever writes the body of the answer may go on to read that of the request by `feed`.
+    pub(super) fn answer_fed(
+        &mut self,
+        feed: Option<&Feed>,
+        answer: impl FnOnce(Response<'_, '_>) -> Result<Answered, Error>,
+    ) -> Result<Next, Error> {
+        match self.write_head(feed, answer)?.0 {
             How::Whole { keep_alive, status } => {
                 *self.answer = Answer::Whole { keep_alive, status };
                 Ok(Next::Done)
@@ -240,6 +253,17 @@ impl<'o> Exchange<'_, 'o> {
         }
         encoder.begin_piece(len, &mut Vec::new())?;
         Ok(true)
+    }
+
+    /// Whether a piece of any length would be taken now, and the client has taken most of those before it.
+    pub(super) fn takes_piece(&self) -> bool {
+        has_room(self.cx) && !self.cx.output.awaits_peer() && self.cx.output.held() < AHEAD
+    }
+
+    /// Tells the client to send the body, if it waits for that. Says whether there was room to.
+    pub(super) fn invite(&mut self) -> bool {
+        let is_unbegun = matches!(self.answer, Answer::Unbegun(_));
+        self.incoming.invite(is_unbegun, &self.cx.input, &mut self.cx.output)
     }
 
     /// How many bytes of what was lent came back.
@@ -319,6 +343,7 @@ impl<'o> Exchange<'_, 'o> {
 
     fn write_head<T>(
         &mut self,
+        feed: Option<&Feed>,
         write: impl FnOnce(Response<'_, '_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Answer::Unbegun(facts) = *self.answer else {
@@ -337,6 +362,7 @@ impl<'o> Exchange<'_, 'o> {
             leaves_too_much,
             begins_last: if self.reads_body { self.incoming.is_withheld() } else { leaves_too_much },
             standing: self.shared.standing(wall),
+            feed,
         };
         let written = write(response).and_then(|written| {
             hand_over(&mut self.cx.output, spilled, behind)?;
@@ -347,6 +373,11 @@ impl<'o> Exchange<'_, 'o> {
         }
         written
     }
+}
+
+/// Whether a responder that waits for room is called.
+pub(super) fn has_room(cx: &Context<'_>) -> bool {
+    cx.output.room() >= cx.promised_room() && cx.output.can_send()
 }
 
 impl fmt::Debug for Exchange<'_, '_> {

@@ -51,6 +51,7 @@ impl First<'_> {
             leaves_too_much,
             begins_last,
             standing,
+            feed: None,
         };
         // No TLS was spoken here, so nobody can vouch for it (RFC 9110, section 7.4).
         let answered = if head.target().is_https() {
@@ -86,8 +87,17 @@ pub(super) fn write_error<'o>(
     let mut outlet = Outlet::new(output, &mut spilled);
     let (outlet, behind_it, body) = (&mut outlet, &mut behind, BodyLength::Empty);
     let begins_last = leaves_too_much;
-    let response =
-        Response { outlet, behind: behind_it, control, facts, body, leaves_too_much, begins_last, standing };
+    let response = Response {
+        outlet,
+        behind: behind_it,
+        control,
+        facts,
+        body,
+        leaves_too_much,
+        begins_last,
+        standing,
+        feed: None,
+    };
     let answered = response.error(error);
     match answered {
         Ok(Answered(how)) if hand_over(output, spilled, behind).is_ok() => how,

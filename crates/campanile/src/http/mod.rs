@@ -9,6 +9,8 @@
 //! | answer at once | [`Response::text`], [`Response::status`] |
 //! | read a whole body first | [`Response::collect`] |
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
+//! | wait: for time, for another server, for a body | [`wait`], [`OwnedRequest`], [`IntoResponse`] |
+//! | stream by async code | [`Body`], [`stream`](fn@stream), [`pieces`], [`frames`] |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
 //! | be watched: metrics for Prometheus, whether it lives, whether it is ready | `Metrics`, [`health`], [`readiness`] |
 //! | use the types of the `http` crate | [`convert`], [`Response::send`] |
@@ -26,6 +28,7 @@ pub mod convert;
 mod error;
 mod exchange;
 mod first;
+mod into_response;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -38,22 +41,25 @@ mod serve;
 mod service;
 mod shared;
 mod timers;
+mod waiting;
 
 pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
-    BodyLength, FieldLine, Limits, Method, RequestHead, Version, WriteError,
+    BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
 pub use config::{Config, MAX_FIELDS};
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};
+pub use into_response::{IntoBody, IntoResponse, respond};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use probes::{health, readiness};
 pub use request::Request;
 pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
-pub use serve::serve;
+pub use serve::{host, serve};
 pub use service::{Http, service};
+pub use waiting::{Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frames, pieces, stream, wait};
 
 /// Answers requests.
 ///
@@ -63,6 +69,7 @@ pub use service::{Http, service};
     message = "`{Self}` is no handler of HTTP requests",
     note = "implement `http::Handler`, or pass a closure `|request, response| ...` that returns \
             `Result<http::Answered, http::Error>`",
+    note = "an async closure or function is handed over as `http::wait(async |request| ...)`",
     note = "a closure that is stored in a variable first needs its types written out: \
             `|request: &Request<'_>, response: Response<'_, '_>|`"
 )]

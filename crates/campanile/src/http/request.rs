@@ -63,6 +63,11 @@ impl<'a> Request<'a> {
         self.head
     }
 
+    /// All that matched in the pattern of the router.
+    pub(super) fn params(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.params.into_iter().flat_map(matchit::Params::iter)
+    }
+
     pub(super) fn with_params<'b>(self, params: &'b matchit::Params<'b, 'b>) -> Request<'b>
     where
         'a: 'b,

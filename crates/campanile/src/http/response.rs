@@ -12,8 +12,9 @@ use super::error::Error;
 use super::exchange::{Exchange, Next, Responder};
 use super::outlet::Outlet;
 use super::shared::Standing;
+use super::waiting::Feed;
 
-const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
+pub(super) const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The response to one request, not yet begun.
 ///
@@ -32,6 +33,8 @@ pub struct Response<'r, 'o> {
     /// An answer that is begun now is the last, for the same reason.
     pub(super) begins_last: bool,
     pub(super) standing: Standing,
+    /// What gives a handler that waits the body of its request.
+    pub(super) feed: Option<&'r Feed>,
 }
 
 /// A response whose status is written, and whose fields are being written.
@@ -44,6 +47,7 @@ pub struct Head<'r, 'o> {
     status: u16,
     leaves_too_much: bool,
     begins_last: bool,
+    pub(super) feed: Option<&'r Feed>,
 }
 
 /// Proof that a request was answered, or that somebody is about to.
@@ -69,12 +73,12 @@ impl<'r, 'o> Response<'r, 'o> {
     #[inline]
     #[must_use]
     pub fn status(self, status: u16) -> Head<'r, 'o> {
-        let Response { outlet, behind, facts, standing, leaves_too_much, begins_last, .. } = self;
+        let Response { outlet, behind, facts, standing, leaves_too_much, begins_last, feed, .. } = self;
         let writer = ResponseWriter::begin(outlet, facts, status).and_then(|mut writer| {
             writer.block(&standing)?;
             Ok(writer)
         });
-        Head { writer, behind, status, leaves_too_much, begins_last }
+        Head { writer, behind, status, leaves_too_much, begins_last, feed }
     }
 
     /// Answers with a text, as `text/plain` in UTF-8.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use campanile_core::{ServeError, Server, ServerHandle};
+use campanile_core::{Hosted, ServeError, Server, ServerHandle};
 
 use super::{Config, Handler, Http};
 
@@ -53,4 +53,13 @@ pub fn serve<H: Handler + 'static>(
         move |_| Rc::new(make()),
         move |handler, _| Http::new(Rc::clone(handler)).config(Arc::clone(&config)),
     )
+}
+
+/// As [`serve`], with one worker that is on this thread, and turns when it is told to: see [`Server::host`].
+///
+/// # Errors
+/// As [`Server::serve`].
+pub fn host<H: Handler + 'static>(server: Server, config: Config, handler: H) -> Result<Hosted, ServeError> {
+    let (config, handler) = (Arc::new(config), Rc::new(handler));
+    server.host(move || Http::new(Rc::clone(&handler)).config(Arc::clone(&config)))
 }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod http;
+pub mod pieces;
 pub mod web;
 pub mod wire;
 pub mod xor;

@@ -17,6 +17,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -24,9 +25,10 @@ use io_uring::{EnterFlags, IoUring, Submitter, opcode, squeue, types};
 
 use crate::address::Address;
 use crate::buffer_ring::GROUP;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::{Generation, Kind, Token};
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::backlog::{Backlog, Places};
@@ -45,6 +47,8 @@ pub(crate) struct KernelRing {
     early: Vec<Completion>,
     in_flight: u64,
     eventfd: Option<EventKick>,
+    /// Signalled by the kernel when something completes: for who waits elsewhere.
+    announcer: Option<OwnedFd>,
 }
 
 /// The way into the kernel: the submission queue, and the call that hands it over.
@@ -73,6 +77,8 @@ pub(crate) struct Shape {
     pub(crate) abilities: Abilities,
     /// The set-up flags to try first.
     pub(crate) flavour: Flavour,
+    /// It is waited for elsewhere, so the kernel is to say in memory when it has work for this ring.
+    pub(crate) hosted: bool,
 }
 
 /// The fewest entries a ring is still worth having with.
@@ -111,7 +117,7 @@ impl KernelRing {
     fn with_entries(entries: u32, shape: Shape, memory: &Memory) -> io::Result<KernelRing> {
         let mut flavour = shape.flavour;
         let ring = loop {
-            match build(entries, flavour) {
+            match build(entries, flavour, shape.hosted) {
                 Ok(ring) => break ring,
                 Err(error) => match (error.raw_os_error(), flavour) {
                     (Some(libc::EINVAL), Flavour::Full) => flavour = Flavour::Deferred,
@@ -134,6 +140,7 @@ impl KernelRing {
             early: Vec::new(),
             in_flight: 0,
             eventfd: None,
+            announcer: None,
         };
         this.register(shape, memory)?;
         Ok(this)
@@ -258,7 +265,7 @@ impl Places<squeue::Entry> for Queue {
     }
 }
 
-fn build(entries: u32, flavour: Flavour) -> io::Result<IoUring> {
+fn build(entries: u32, flavour: Flavour, hosted: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder
         // One bad entry does not hold back the rest of the batch.
@@ -277,6 +284,10 @@ fn build(entries: u32, flavour: Flavour) -> io::Result<IoUring> {
     if flavour == Flavour::Full {
         // One indirection less; entries are used in order anyway.
         builder.setup_no_sqarray();
+    }
+    if hosted {
+        // Without it, work that one `enter` leaves for the next would go unnoticed: it takes twenty pieces at a time.
+        builder.setup_taskrun_flag();
     }
     // No SQPOLL: it takes a core of its own, and is 1.5 to 2 times worse without one.
     builder.build(entries)
@@ -349,12 +360,50 @@ impl Ring for KernelRing {
         plain::address(fd, side)
     }
 
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor> {
+        Ok(Descriptor::Plain(plain::bind_datagrams(address, options)?))
+    }
+
     fn stats_at_once(&self, file: RawFd) -> bool {
         plain::stats_at_once(file)
     }
 
+    fn has_offsets(&self, file: RawFd) -> bool {
+        plain::has_offsets(file)
+    }
+
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         plain::stat_now(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        // The ring's own descriptor never wakes a sleeping epoll with DEFER_TASKRUN (Linux 6.18); this one does.
+        let eventfd = plain::eventfd()?;
+        self.queue.submitter.register_eventfd(eventfd.as_raw_fd())?;
+        let watched = eventfd.try_clone()?;
+        self.announcer = Some(eventfd);
+        Ok(watched)
+    }
+
+    fn hush(&mut self, hushed: bool) {
+        // SAFETY: as in `collect`.
+        let queue = unsafe { self.queue.io().completion_shared() };
+        if hushed {
+            queue.disable_eventfd();
+        } else {
+            queue.enable_eventfd();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.backlog.advance(&mut self.queue);
+        self.queue.hand_over();
+    }
+
+    fn has_work(&self) -> bool {
+        // SAFETY: as in `push`.
+        let queue = unsafe { self.queue.io().submission_shared() };
+        !queue.is_empty() || queue.taskrun() || !self.early.is_empty() || !self.backlog.is_empty()
     }
 
     fn backlog(&self) -> usize {
@@ -397,7 +446,7 @@ mod tests {
         // A task may register sixteen.
         for _ in 0..20 {
             KernelRing::new(
-                Shape { queue_entries: 32, table: 0, abilities, flavour: Flavour::Full },
+                Shape { queue_entries: 32, table: 0, abilities, flavour: Flavour::Full, hosted: false },
                 &memory,
             )
             .expect("a small ring");

@@ -10,18 +10,22 @@
 //! * A descriptor that the kernel has just made is handed on as its number, and whoever gets it closes it.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
+use rustix::fs::{AtFlags, CWD, Mode, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::datagram;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
+use crate::fs::{ChangeKind, Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::Side;
@@ -85,6 +89,29 @@ pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Res
             });
             Ok(read? as u32)
         }),
+        Submission::Write { .. } | Submission::Sync { .. } => to_disk(submission)?,
+        Submission::Change { names } => zero(change(names, memory)),
+        _ => return None,
+    })
+}
+
+/// Carries out an operation that brings bytes to a disk, which may take long; `None` if it is none of those. On any
+/// thread: of the worker's it needs no more than what it names.
+pub(super) fn to_disk(submission: Submission) -> Option<io::Result<u32>> {
+    Some(match submission {
+        Submission::Write { file, address, len, offset } => number(file).and_then(|file| {
+            let address = std::ptr::with_exposed_provenance(address);
+            // SAFETY: what is written stays, and is not changed, until the operation completes.
+            let bytes = unsafe { std::slice::from_raw_parts(address, len as usize) };
+            Ok(retry_on_intr(|| rustix::io::pwrite(borrowed(file), bytes, offset))? as u32)
+        }),
+        Submission::Sync { file, extent } => number(file).and_then(|file| {
+            match extent {
+                Extent::All => rustix::fs::fsync(borrowed(file)),
+                Extent::Data => rustix::fs::fdatasync(borrowed(file)),
+            }?;
+            Ok(0)
+        }),
         _ => return None,
     })
 }
@@ -110,6 +137,16 @@ fn open_file(path: FlightIndex, direct: bool, memory: &Memory) -> io::Result<u32
     // SAFETY: path, figures and root are in the air until this completes.
     let file = unsafe { libc::syscall(libc::SYS_openat2, root, path, how, len) };
     checked(file as i32)
+}
+
+fn change(names: FlightIndex, memory: &Memory) -> io::Result<()> {
+    let Flight::Change { kind, path, to } = flight(memory, names) else { unreachable!("names") };
+    Ok(match *kind {
+        ChangeKind::RemoveFile => rustix::fs::unlinkat(CWD, path, AtFlags::empty()),
+        ChangeKind::RemoveDir => rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR),
+        ChangeKind::Rename => rustix::fs::renameat(CWD, path, CWD, to),
+        ChangeKind::CreateDir { mode } => rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)),
+    }?)
 }
 
 fn stat(file: RawFd, answer: FlightIndex, memory: &Memory) -> io::Result<u32> {
@@ -162,6 +199,49 @@ pub(super) fn send(to: RawFd, send: Submission, done: u32, memory: &Memory) -> i
     let bytes = unsafe { std::slice::from_raw_parts(address, len as usize) };
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     Ok(retry_on_intr(|| rustix::net::send(borrowed(to), &bytes[done as usize..], flags))? as u32)
+}
+
+/// A socket for datagrams. It has no O_NONBLOCK, with which a receive of io_uring would not wait.
+pub(super) fn bind_datagrams(address: SocketAddr, options: &UdpOptions) -> io::Result<RawFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if let Some(len) = options.receive_buffer {
+        socket.set_recv_buffer_size(len as usize)?;
+    }
+    if let Some(len) = options.send_buffer {
+        socket.set_send_buffer_size(len as usize)?;
+    }
+    socket.bind(&address.into())?;
+    if let Some(peer) = options.peer {
+        socket.connect(&peer.into())?;
+    }
+    Ok(socket.into_raw_fd())
+}
+
+/// Receives a datagram that is there, behind its head, as a multishot recvmsg does; EAGAIN if there is none.
+pub(super) fn receive_datagram(from: RawFd, buffer: &mut [u8]) -> io::Result<u32> {
+    let Some((name, payload)) = datagram::places(buffer) else { return Err(Errno::FAULT.into()) };
+    let mut range = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+    // SAFETY: all zeroes is a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_name, message.msg_namelen) = (name.as_mut_ptr().cast(), name.len() as libc::socklen_t);
+    (message.msg_iov, message.msg_iovlen) = (&raw mut range, 1);
+    let received = retry_on_intr(|| {
+        // SAFETY: writes no more than the lengths say, into memory that is borrowed mutably here.
+        let received = unsafe { libc::recvmsg(from, &raw mut message, libc::MSG_DONTWAIT) };
+        usize::try_from(received)
+            .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    })?;
+    Ok(datagram::finish(buffer, message.msg_namelen, received, message.msg_flags))
+}
+
+/// Sends a datagram; EAGAIN if the socket has no room for it.
+pub(super) fn send_datagram(from: RawFd, datagram: FlightIndex, memory: &Memory) -> io::Result<u32> {
+    let Flight::Datagram { message, .. } = flight(memory, datagram) else { unreachable!("a datagram") };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: bytes and address are in the air until this completes, and only read.
+    let sent = unsafe { libc::sendmsg(from, std::ptr::from_ref(message), flags) };
+    checked(sent as i32)
 }
 
 fn ranges(list: FlightIndex, memory: &Memory) -> &[libc::iovec] {
@@ -222,6 +302,11 @@ pub(super) fn stats_at_once(file: RawFd) -> bool {
     rustix::fs::fstatfs(borrowed(file)).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
 }
 
+/// Whether this file has offsets: pipes, sockets and terminals have none (lseek(2)).
+pub(super) fn has_offsets(file: RawFd) -> bool {
+    rustix::fs::seek(borrowed(file), SeekFrom::Current(0)).is_ok()
+}
+
 pub(super) fn stat_now(file: RawFd) -> io::Result<FileStat> {
     Ok(FileStat::from_stat(&rustix::fs::fstat(borrowed(file))?))
 }
@@ -240,14 +325,18 @@ const IN_MEMORY: [u64; 9] = [
     0x794c_7630, // overlayfs: over one of these, as a rule
 ];
 
+/// An event descriptor that nobody has signalled.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
 /// The event descriptor by which other threads get a ring out of its wait: the ring watches it.
 #[derive(Debug, Clone)]
 pub(super) struct EventKick(Arc<OwnedFd>);
 
 impl EventKick {
     pub(super) fn new() -> io::Result<EventKick> {
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(EventKick(Arc::new(eventfd)))
+        Ok(EventKick(Arc::new(eventfd()?)))
     }
 
     /// The operation that completes whenever a kick has come.
@@ -255,10 +344,20 @@ impl EventKick {
         Submission::Watch { descriptor: self.0.as_raw_fd() }
     }
 
-    /// Takes the kicks that came so far; says how to go on watching, if the watch has ended and is still wanted.
-    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+    /// What can be read when a kick has come.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Takes the kicks that came so far.
+    pub(super) fn clear(&self) {
         // It fails only when there is none.
         let _ = rustix::io::read(&*self.0, &mut [0; size_of::<u64>()]);
+    }
+
+    /// As [`clear`](Self::clear); says how to go on watching, if the watch has ended and is still wanted.
+    pub(super) fn kicked(&self, completion: &Completion) -> Option<Submission> {
+        self.clear();
         let has_ended = !completion.more && completion.outcome != Outcome::Cancelled;
         has_ended.then(|| self.watch())
     }

@@ -12,10 +12,14 @@
 //! * What waits on a descriptor that is closed completes when it is cancelled, as with io_uring, though the descriptor
 //!   is gone at once. Its number may be somebody else's by then: see [`place`].
 //! * One operation at a time may take input of a descriptor and one give output, as the worker has it; one more is
-//!   refused (EBUSY).
-//! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool
-//!   of threads would cost every read that *is* in memory two switches between threads, which is more than the read.
+//!   refused (EBUSY). Datagrams that find one before them waiting for room wait behind it.
+//! * Files are opened, read and renamed by plain calls as well: what is not in memory is waited for by the whole
+//!   worker. A pool of threads would cost every read that *is* in memory two switches between threads, which is more
+//!   than the read.
+//! * What is written to files, and synced, is done by [`helpers`]: a sync waits for the disk always, and a write for as
+//!   long as it takes to make room in the page cache, which is seconds when a disk is busy.
 
+mod helpers;
 mod operations;
 mod place;
 #[cfg(test)]
@@ -23,26 +27,32 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use socket2::{Domain, SockRef};
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::plain::{self, EventKick};
 use super::{Abilities, Ring, Side};
+use helpers::Helpers;
 use place::{Key, Operation, Place, What};
 
 /// What epoll says at one time at most; the rest it says the next time.
 const EVENTS: usize = 512;
+
+/// What epoll says of the helpers: no descriptor has this number.
+const NEWS: EventData = EventData::new_u64(u64::MAX);
 
 /// How often it is tried to connect to a Unix listener whose queue is full, which nothing tells the end of.
 const KNOCK: Duration = Duration::from_millis(10);
@@ -58,6 +68,8 @@ pub(crate) struct PollRing {
     /// What waits for room, and who watches a peer: few do, and so they are not part of a place.
     givers: HashMap<RawFd, Operation>,
     peers: HashMap<RawFd, Token>,
+    /// Datagrams that wait behind one that waits for room.
+    behind: Vec<(RawFd, Operation)>,
     /// What waited on a descriptor that was closed, and what becomes of it when it is cancelled.
     stranded: Vec<(Token, Outcome)>,
     /// Places whose input may be tried.
@@ -74,6 +86,8 @@ pub(crate) struct PollRing {
     looked: bool,
     in_flight: u64,
     eventfd: Option<EventKick>,
+    /// Since the first operation that brings something to a disk.
+    helpers: Option<Helpers>,
 }
 
 impl PollRing {
@@ -89,6 +103,7 @@ impl PollRing {
             waiting: HashMap::new(),
             givers: HashMap::new(),
             peers: HashMap::new(),
+            behind: Vec::new(),
             stranded: Vec::new(),
             ready: VecDeque::new(),
             knocking: Vec::new(),
@@ -99,6 +114,7 @@ impl PollRing {
             looked: false,
             in_flight: 0,
             eventfd: None,
+            helpers: None,
         })
     }
 
@@ -106,6 +122,8 @@ impl PollRing {
         let on = match submission {
             Submission::Accept { listener: on, .. }
             | Submission::Receive { from: on, .. }
+            | Submission::ReceiveDatagrams { from: on, .. }
+            | Submission::SendDatagram { from: on, .. }
             | Submission::Send { to: on, .. }
             | Submission::SendHeld { to: on, .. }
             | Submission::Gather { to: on, .. }
@@ -113,6 +131,9 @@ impl PollRing {
             | Submission::WatchPeer { descriptor: on }
             | Submission::WatchRoom { descriptor: on } => on,
             Submission::Watch { descriptor } => Descriptor::Plain(descriptor),
+            Submission::Write { .. } | Submission::Sync { .. } => {
+                return self.have_done(token, submission, memory);
+            }
             _ => return self.carry_out(token, submission, memory),
         };
         let fd = match plain::number(on) {
@@ -125,6 +146,7 @@ impl PollRing {
                 self.begin_input(fd, token, What::Connections { multishot })
             }
             Submission::Receive { budget, .. } => self.begin_input(fd, token, What::Bytes { budget }),
+            Submission::ReceiveDatagrams { .. } => self.begin_input(fd, token, What::Datagrams),
             Submission::Watch { .. } => self.begin_input(fd, token, What::Notice),
             _ => self.begin_output(fd, Operation { token, submission, done: 0 }, memory),
         };
@@ -147,8 +169,29 @@ impl PollRing {
         self.end(token, done);
     }
 
+    /// What a helper does, if one can be had.
+    fn have_done(&mut self, token: Token, submission: Submission, memory: &Memory) {
+        if self.helpers.is_none() {
+            self.helpers = self.begin_helpers().ok();
+        }
+        let given = self.helpers.as_mut().map(|helpers| helpers.give((token, submission)));
+        if !matches!(given, Some(Ok(()))) {
+            self.carry_out(token, submission, memory);
+        }
+    }
+
+    fn begin_helpers(&self) -> io::Result<Helpers> {
+        let helpers = Helpers::new()?;
+        epoll::add(&self.epoll, helpers.news(), NEWS, EventFlags::IN | EventFlags::ET)?;
+        Ok(helpers)
+    }
+
     /// Takes note of what epoll says of one place, and goes on with what waited for it.
     fn heed(&mut self, event: Event, memory: &Memory) {
+        if { event.data } == NEWS {
+            let done = self.helpers.as_mut().map(Helpers::take).unwrap_or_default();
+            return done.into_iter().for_each(|(token, result)| self.end(token, result));
+        }
         let key = Key::from_data(event.data);
         let Some(place) = self.place_of(key) else { return };
         place.note(event.flags);
@@ -167,7 +210,10 @@ impl PollRing {
             Some(operation) if matches!(operation.submission, Submission::Connect { .. }) => {
                 self.connect(key.fd, operation, plain::connected(key.fd));
             }
-            Some(operation) => self.give(key.fd, operation, memory),
+            Some(operation) => {
+                self.give(key.fd, operation, memory);
+                self.give_behind(key.fd, memory);
+            }
             None => {}
         }
     }
@@ -179,17 +225,22 @@ impl PollRing {
         }
         let Some(&fd) = self.waiting.get(&target) else { return };
         let cancelled = Err(libc_error(libc::ECANCELED));
+        if let Some(at) = self.behind.iter().position(|(_, operation)| operation.token == target) {
+            self.behind.remove(at);
+            return self.end(target, cancelled);
+        }
         if let Some(taker) = self.place(fd).taker.take_if(|taker| taker.token == target) {
             return match taker.what {
                 What::Connections { .. } => self.end_accept(fd, target, cancelled),
-                What::Bytes { .. } | What::Notice => self.end(target, cancelled),
+                What::Bytes { .. } | What::Datagrams | What::Notice => self.end(target, cancelled),
             };
         }
         if self.givers.get(&fd).is_some_and(|operation| operation.token == target) {
-            return match self.take_giver(fd) {
+            match self.take_giver(fd) {
                 Some(Operation { done: done @ 1.., .. }) => self.end(target, Ok(done)),
                 _ => self.end(target, cancelled),
-            };
+            }
+            return self.wait_behind(fd);
         }
         self.peers.remove(&fd);
         self.end(target, cancelled);
@@ -271,7 +322,8 @@ impl PollRing {
         });
         let next = self.place(fd).next();
         let taker = std::mem::replace(self.place(fd), next).taker.map(|taker| taker.token);
-        let cancelled = taker.into_iter().chain(self.peers.remove(&fd));
+        let behind = self.behind.extract_if(.., |(on, _)| *on == fd).map(|(_, operation)| operation.token);
+        let cancelled = taker.into_iter().chain(self.peers.remove(&fd)).chain(behind);
         let cancelled = cancelled.map(|token| (token, Outcome::Cancelled));
         let stranded: Vec<_> = cancelled.chain(giver).collect();
         for (token, outcome) in stranded {
@@ -371,12 +423,44 @@ impl Ring for PollRing {
         plain::address(plain::number(descriptor)?, side)
     }
 
+    fn bind_datagrams(&mut self, address: SocketAddr, options: &UdpOptions) -> io::Result<Descriptor> {
+        let socket = plain::bind_datagrams(address, options)?;
+        self.renew(socket);
+        Ok(Descriptor::Plain(socket))
+    }
+
     fn stats_at_once(&self, file: RawFd) -> bool {
         plain::stats_at_once(file)
     }
 
+    fn has_offsets(&self, file: RawFd) -> bool {
+        plain::has_offsets(file)
+    }
+
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         plain::stat_now(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        // Epoll can be watched by epoll: it is readable while it has something to say.
+        self.epoll.try_clone()
+    }
+
+    fn hush(&mut self, _: bool) {
+        // It says nothing of what was done at once, and the rest has to be asked for in any case.
+    }
+
+    fn hand_over(&mut self) {
+        // What was submitted was tried already.
+    }
+
+    fn has_work(&self) -> bool {
+        // If there was no room for more events, there may be more.
+        !self.completed.is_empty() || !self.ready.is_empty() || self.events.len() == EVENTS
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        (!self.knocking.is_empty()).then_some(KNOCK)
     }
 
     fn in_flight(&self) -> u64 {

@@ -208,6 +208,7 @@ impl Bench {
             table: 8,
             abilities: abilities(direct),
             flavour: Flavour::Full,
+            hosted: false,
         };
         let ring = KernelRing::new(shape(true), &memory);
         let ring = match ring {

@@ -6,27 +6,31 @@
 //! that nobody holds, a descriptor closed twice or during its shutdown, a second receive on a socket, a sleep for ever.
 //!
 //! * [`world`]: the far side: streams, listeners, files, descriptors.
+//! * [`disk`]: the files of it.
 //! * [`operations`]: every operation, carried out.
 //! * [`kernel`]: the queues, and the order in which things complete.
 //! * [`faults`]: what goes wrong, and what is counted.
 
+mod disk;
 pub(crate) mod faults;
 pub(crate) mod kernel;
-mod operations;
+pub(crate) mod operations;
 pub(crate) mod random;
 pub(crate) mod world;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::errand::FileStat;
+use crate::fs::FileStat;
 use crate::operation::{Completion, Descriptor, Memory, Outcome, Submission};
 use crate::token::Token;
+use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
 use super::{Abilities, Ring, Side};
@@ -167,15 +171,35 @@ impl<P: Peers> Ring for SimulatedRing<P> {
             Descriptor::Direct(index) => index as u16,
             Descriptor::Plain(fd) => fd as u16,
         };
-        Ok(Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], number))))
+        Ok(Address::from(SocketAddr::from(([127, 0, 0, 1], number))))
+    }
+
+    fn bind_datagrams(&mut self, _: SocketAddr, _: &UdpOptions) -> io::Result<Descriptor> {
+        self.outside.borrow_mut().world.bind_datagrams().map_err(io::Error::from_raw_os_error)
     }
 
     fn stats_at_once(&self, _: RawFd) -> bool {
         self.outside.borrow().world.stats_at_once
     }
 
+    fn has_offsets(&self, _: RawFd) -> bool {
+        true
+    }
+
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         self.outside.borrow_mut().world.stat(file)
+    }
+
+    fn announce(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn hush(&mut self, _: bool) {}
+
+    fn hand_over(&mut self) {}
+
+    fn has_work(&self) -> bool {
+        self.outside.borrow().kernel.has_queued()
     }
 
     fn in_flight(&self) -> u64 {

@@ -218,6 +218,8 @@ pub(super) struct Opening<'a> {
     pub(super) capabilities: &'a Capabilities,
     pub(super) surroundings: &'a Surroundings,
     pub(super) memory: &'a Memory,
+    /// Its worker is hosted.
+    pub(super) hosted: bool,
 }
 
 pub(super) fn open_uring(with: &Opening<'_>) -> Opened<KernelRing> {
@@ -227,6 +229,7 @@ pub(super) fn open_uring(with: &Opening<'_>) -> Opened<KernelRing> {
         table: table_len(config.max_connections),
         abilities: with.capabilities.abilities(config),
         flavour: with.capabilities.flavour(),
+        hosted: with.hosted,
     };
     let ring = KernelRing::new(shape, with.memory);
     let ring = ring.map_err(|error| ServeError::Ring(refusal(&error, config, with.surroundings)))?;

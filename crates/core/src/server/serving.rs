@@ -75,7 +75,7 @@ impl<T, R> fmt::Debug for ByStream<T, R> {
 
 impl<F, S> Serves<ByService<S>> for F
 where
-    F: Fn() -> S + Send + Sync + 'static,
+    F: Fn() -> S + 'static,
     S: Service + 'static,
 {
     fn service(self: &Arc<Self>) -> Box<dyn Service> {
@@ -85,7 +85,7 @@ where
 
 impl<F, T, R> Serves<ByStream<T, R>> for F
 where
-    F: AsyncFn(T) -> R + Send + Sync + 'static,
+    F: AsyncFn(T) -> R + 'static,
     T: From<Stream> + 'static,
     R: Outcome + 'static,
 {
@@ -205,11 +205,12 @@ impl Server {
         self.start(&factory)
     }
 
-    /// Starts a server that listens nowhere, and only runs what [`on_start`](Self::on_start) says, until it is stopped.
+    /// Starts a server that need not listen anywhere: it runs what [`on_start`](Self::on_start) says, and what is
+    /// [spawned on its workers](ServerHandle::workers), until it is stopped.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
     pub fn run(self) -> Result<ServerHandle, ServeError> {
-        self.serve(async |_: Stream| {})
+        self.on_start(async |_| {}).serve(async |_: Stream| {})
     }
 }

@@ -168,7 +168,11 @@ impl Future for Sleep {
         }
         match self.slot {
             Some(slot) => self.local.sleeps.go_on(slot, cx.waker()),
-            None => self.slot = Some(self.local.sleeps.begin(self.at, cx.waker())),
+            None => {
+                self.slot = Some(self.local.sleeps.begin(self.at, cx.waker()));
+                // It may be the first to end.
+                self.local.stir();
+            }
         }
         Poll::Pending
     }

@@ -49,6 +49,7 @@ impl<R: Ring> Worker<R> {
         self.stop_accepting();
         // First, so that they ask for nothing more.
         self.desk.local.tasks.close();
+        self.stop_datagrams();
         for name in self.names() {
             self.with_connection(name, Connection::stop);
         }
@@ -114,7 +115,7 @@ impl<R: Ring> Worker<R> {
             return;
         }
         self.let_go_of_state();
-        if self.ring.in_flight() == 1 {
+        if !self.is_hosted && self.ring.in_flight() == 1 {
             let wake = Token::new(Kind::Wake, Generation::default(), 0);
             self.submit(Kind::Cancel, 0, Submission::Cancel { target: wake });
         }

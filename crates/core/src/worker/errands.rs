@@ -1,15 +1,19 @@
 //! Errands: doing what services asked for, and taking the answers to them.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::IntoRawFd;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{Protocol, Socket, Type};
 
 use crate::connection::Connection;
+use crate::counters::Counters;
 use crate::desk::Handle;
-use crate::errand::{Answer, Asker, Connect, ConnectError, File, FileStat, Request, Ticket};
+use crate::errand::{Answer, Asker, Connect, ConnectError, Request, Ticket};
 use crate::flight::{Flight, FlightIndex};
+use crate::fs::{Extent, File, FileStat};
 use crate::guard::let_go;
 use crate::input::Input;
 use crate::operation::{Completion, Descriptor, Outcome, Submission};
@@ -24,6 +28,12 @@ use super::{Factory, State, Worker};
 
 /// By how much loans are shorter while reads wait.
 const HASTE: u32 = 100;
+
+/// How often in a row an operation is tried again that was interrupted, or could not be carried out without waiting.
+const MOST_TRIES: u8 = 16;
+
+/// The most that one operation writes (write(2)).
+const MOST_WRITTEN: usize = 0x7fff_f000;
 
 /// Errands that the kernel runs.
 #[derive(Debug, Default)]
@@ -57,14 +67,70 @@ struct Errand {
     asker: Asker,
     ticket: Ticket,
     what: What,
+    /// How often in a row it was tried in vain.
+    tries: u8,
 }
 
 /// What runs, and the memory it uses: taken back when it is done.
 #[derive(Debug)]
 enum What {
     Open(FlightIndex),
-    Stat { answer: FlightIndex, _file: File },
-    Read { buffer: BufferIndex, _file: File },
+    Stat { answer: FlightIndex, file: File },
+    Read { buffer: BufferIndex, file: File, offset: u64, len: u32 },
+    Write { file: File, offset: u64, bytes: Bytes, done: usize },
+    Sync { file: File, extent: Extent },
+    Change(FlightIndex),
+}
+
+impl What {
+    /// The operation that does it, or what is left of it.
+    fn submission(&self) -> Submission {
+        match *self {
+            What::Open(path) => Submission::OpenFile { path, direct: false },
+            What::Stat { answer, ref file } => Submission::Stat { file: file.raw(), answer },
+            What::Read { buffer: into, ref file, offset, len } => {
+                Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset }
+            }
+            What::Write { ref file, offset, ref bytes, done } => {
+                let left = &bytes[done..];
+                Submission::Write {
+                    file: Descriptor::Plain(file.raw()),
+                    address: left.as_ptr().expose_provenance(),
+                    len: left.len().min(MOST_WRITTEN) as u32,
+                    offset: offset.saturating_add(done as u64),
+                }
+            }
+            What::Change(names) => Submission::Change { names },
+            What::Sync { ref file, extent } => {
+                Submission::Sync { file: Descriptor::Plain(file.raw()), extent }
+            }
+        }
+    }
+}
+
+impl Errand {
+    /// Takes note of what an operation came to. If nothing more is to be done, what the errand came to.
+    fn take_note(&mut self, outcome: Outcome, counters: &mut Counters) -> Option<Outcome> {
+        match (outcome, &mut self.what) {
+            // Tried again, what was done all the same would find nothing to do, and fail.
+            (Outcome::Retry, What::Change(_)) => Some(outcome),
+            (Outcome::Retry, _) if self.tries < MOST_TRIES => {
+                self.tries += 1;
+                None
+            }
+            (Outcome::Count(n), What::Write { bytes, done, .. }) => {
+                let (n, left) = (n as usize, bytes.len() - *done);
+                if n > left {
+                    counters.nonsense += 1;
+                    return Some(Outcome::Failed(libc::EPROTO));
+                }
+                self.tries = 0;
+                *done += n;
+                (n == 0 || n == left).then_some(outcome)
+            }
+            _ => Some(outcome),
+        }
+    }
 }
 
 impl Errands {
@@ -144,8 +210,7 @@ impl<R: Ring> Worker<R> {
     fn begin_read(&mut self, read: Read, into: BufferIndex) {
         let Read { asker, ticket, file, offset, len } = read;
         let len = len.min(self.memory.files.len_of(into) as usize) as u32;
-        let submission = Submission::Read { file: Descriptor::Plain(file.raw()), into, len, offset };
-        self.begin(Errand { asker, ticket, what: What::Read { buffer: into, _file: file } }, submission);
+        self.begin(asker, ticket, What::Read { buffer: into, file, offset, len });
     }
 
     /// While reads wait, what is lent is due back sooner: who takes it at all takes some of it by then.
@@ -199,36 +264,56 @@ impl<R: Ring> Worker<R> {
                     self.with_connection(name, Connection::give_up);
                 }
             }
-            Request::Open(file) => {
-                let Some(path) = file.path else {
-                    let error = std::io::Error::from(std::io::ErrorKind::InvalidInput);
-                    return self.answer(asker, ticket, Answer::Opened(Err(error)));
-                };
-                let path = Flight::Path { path, how: file.how, root: file.root };
-                let path = self.memory.flights.launch(path);
-                let submission = Submission::OpenFile { path, direct: false };
-                self.begin(Errand { asker, ticket, what: What::Open(path) }, submission);
-            }
+            Request::Open(file) => match file.into_flight() {
+                Ok(path) => {
+                    let path = self.memory.flights.launch(path);
+                    self.begin(asker, ticket, What::Open(path));
+                }
+                Err(error) => self.answer(asker, ticket, Answer::Opened(Err(error))),
+            },
+            Request::Change(change) => match change.into_flight() {
+                Ok(names) => {
+                    let names = self.memory.flights.launch(names);
+                    self.begin(asker, ticket, What::Change(names));
+                }
+                Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
+            },
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));
                 }
                 let answer = self.memory.flights.launch(Flight::stat());
-                let submission = Submission::Stat { file: file.raw(), answer };
-                self.begin(Errand { asker, ticket, what: What::Stat { answer, _file: file } }, submission);
+                self.begin(asker, ticket, What::Stat { answer, file });
             }
-            Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
+            Request::BindUdp(wanted) => {
+                let bound = self.bind_udp(&wanted);
+                self.answer(asker, ticket, Answer::Bound(bound));
+            }
+            Request::Read(file, offset, len) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.read(Read { asker, ticket, file, offset, len }),
+                Err(error) => self.answer(asker, ticket, Answer::Read(Err(error))),
+            },
+            Request::Write(file, offset, bytes) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 }),
+                Err(error) => {
+                    // A part of the user's may be dropped with it.
+                    let_go(bytes);
+                    self.answer(asker, ticket, Answer::Written(Err(error)));
+                }
+            },
+            Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),
         }
     }
 
-    fn begin(&mut self, errand: Errand, submission: Submission) {
+    fn begin(&mut self, asker: Asker, ticket: Ticket, what: What) {
+        let submission = what.submission();
         let errands = &mut self.errands;
         let slot = errands.free.pop().unwrap_or_else(|| {
             errands.running.push(Place::default());
             errands.running.len() as u32 - 1
         });
         let place = &mut errands.running[slot as usize];
-        place.errand = Some(errand);
+        place.errand = Some(Errand { asker, ticket, what, tries: 0 });
         let token = Token::new(Kind::Errand, place.generation, slot);
         self.ring.submit(token, submission, &self.memory);
     }
@@ -238,20 +323,32 @@ impl<R: Ring> Worker<R> {
         let place = self.errands.running.get_mut(slot as usize);
         let place = place.filter(|place| place.generation == completion.token.generation());
         let Some(place) = place else { return self.counters.nonsense += 1 };
-        let Some(errand) = place.errand.take() else { return self.counters.nonsense += 1 };
+        let Some(mut errand) = place.errand.take() else { return self.counters.nonsense += 1 };
+        let Some(outcome) = errand.take_note(completion.outcome, &mut self.counters) else {
+            let rest = errand.what.submission();
+            place.errand = Some(errand);
+            return self.ring.submit(completion.token, rest, &self.memory);
+        };
         place.generation = place.generation.next();
         self.errands.free.push(slot);
-        let answer = self.answer_of(&errand.what, completion.outcome);
+        let answer = self.answer_of(errand.what, outcome);
         self.answer(errand.asker, errand.ticket, answer);
     }
 
-    fn answer_of(&mut self, what: &What, outcome: Outcome) -> Answer {
+    fn answer_of(&mut self, what: What, outcome: Outcome) -> Answer {
         let memory = &mut *self.memory;
-        match *what {
+        match what {
             What::Open(path) => {
                 memory.flights.land(path);
                 Answer::Opened(match outcome {
                     Outcome::Count(fd) => Ok(File::new(fd as i32, &self.desk.local)),
+                    failed => Err(failed.to_error()),
+                })
+            }
+            What::Change(names) => {
+                memory.flights.land(names);
+                Answer::Changed(match outcome {
+                    Outcome::Count(_) => Ok(()),
                     failed => Err(failed.to_error()),
                 })
             }
@@ -267,10 +364,26 @@ impl<R: Ring> Worker<R> {
                 outcome => {
                     memory.files.release(buffer);
                     match outcome {
-                        Outcome::Count(_) => Ok(bytes::Bytes::new()),
+                        Outcome::Count(_) => Ok(Bytes::new()),
                         failed => Err(failed.to_error()),
                     }
                 }
+            }),
+            What::Write { bytes, done, .. } => {
+                let is_empty = bytes.is_empty();
+                // A part of the user's may be dropped with it.
+                let_go(bytes);
+                Answer::Written(match outcome {
+                    Outcome::Count(0) if done == 0 && !is_empty => Err(io::ErrorKind::WriteZero.into()),
+                    Outcome::Count(_) => Ok(done),
+                    // What was written is told first, and the error to whoever goes on there.
+                    _ if done > 0 => Ok(done),
+                    failed => Err(failed.to_error()),
+                })
+            }
+            What::Sync { .. } => Answer::Synced(match outcome {
+                Outcome::Count(_) => Ok(()),
+                failed => Err(failed.to_error()),
             }),
         }
     }
@@ -333,7 +446,7 @@ impl<R: Ring> Worker<R> {
             }
             Ok(socket)
         };
-        let socket = make().map_err(|error: std::io::Error| {
+        let socket = make().map_err(|error: io::Error| {
             ConnectError::from_errno(to.to.clone(), error.raw_os_error().unwrap_or(libc::EINVAL))
         })?;
         Ok(Some(Descriptor::Plain(socket.into_raw_fd())))

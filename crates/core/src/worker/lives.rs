@@ -6,10 +6,12 @@
 //!
 //! `CAMPANILE_SEEDS=n` lives n lives; a failure prints the line that lives the one again that failed.
 
+mod awaiter;
 mod futures;
 mod ledger;
 mod lender;
 mod services;
+mod storer;
 mod town;
 
 use std::cell::RefCell;
@@ -288,6 +290,9 @@ fn remains<R: Ring>(worker: &Worker<R>, ended: bool) -> Vec<String> {
     check("flights", worker.memory.flights.in_the_air() as u64);
     check("guests", u64::from(worker.guests.most()));
     check("kept buffers", u64::from(worker.memory.buffers.kept()));
+    check("answers waited for", worker.local().awaited() as u64);
+    check("tasks", worker.local().tasks.live());
+    check("errands", worker.errands.running() as u64);
     check("file buffers", worker.memory.files.out() as u64);
     left
 }

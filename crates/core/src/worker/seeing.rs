@@ -38,6 +38,7 @@ impl<R: Ring> Worker<R> {
             timers: self.timers.len() as u64,
             tasks: self.desk.local.tasks.live(),
             sleeps: self.desk.local.sleeps.len() as u64,
+            udp_sockets: self.datagrams.open() as u64,
             backlog: self.ring.backlog() as u64,
             in_flight: self.ring.in_flight(),
             ..self.counters

@@ -127,7 +127,7 @@ pub use request_writer::RequestWriter;
 pub use response::{ResponseWriter, write_continue, write_interim, write_switching_protocols};
 pub use response_decoder::{ResponseDecoder, ResponseHead};
 pub use status::reason;
-pub use target::{Target, TargetForm};
+pub use target::{Target, TargetForm, TargetLayout};
 pub use trailers::Trailers;
 
 #[cfg(test)]

@@ -28,7 +28,30 @@ pub enum TargetForm {
     Asterisk,
 }
 
+/// Where the parts of a [`Target`] are, without its text: for who keeps a copy of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetLayout {
+    form: TargetForm,
+    authority: usize,
+    path: usize,
+    path_end: usize,
+}
+
+impl TargetLayout {
+    /// The target again, over a copy of its text. Over any other text its parts are empty or wrong.
+    pub fn over(self, raw: &str) -> Target<'_> {
+        let TargetLayout { form, authority, path, path_end } = self;
+        Target { raw, form, authority, path, path_end }
+    }
+}
+
 impl<'a> Target<'a> {
+    /// Where its parts are.
+    pub fn layout(&self) -> TargetLayout {
+        let Target { raw: _, form, authority, path, path_end } = *self;
+        TargetLayout { form, authority, path, path_end }
+    }
+
     #[inline]
     pub(super) fn parse(method: Method<'_>, raw: &'a str) -> Result<Self, RequestError> {
         match raw.as_bytes() {
@@ -76,7 +99,7 @@ impl<'a> Target<'a> {
     /// Host and perhaps port, of an absolute or authority form.
     pub fn authority(&self) -> Option<&'a str> {
         match self.form {
-            TargetForm::Absolute | TargetForm::Authority => Some(&self.raw[self.authority..self.path]),
+            TargetForm::Absolute | TargetForm::Authority => self.raw.get(self.authority..self.path),
             TargetForm::Origin | TargetForm::Asterisk => None,
         }
     }
@@ -91,7 +114,7 @@ impl<'a> Target<'a> {
     /// the authority form.
     #[inline]
     pub fn path(&self) -> &'a str {
-        let path = &self.raw[self.path..self.path_end];
+        let path = self.raw.get(self.path..self.path_end).unwrap_or_default();
         if path.is_empty() && self.form == TargetForm::Absolute { "/" } else { path }
     }
 

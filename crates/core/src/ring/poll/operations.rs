@@ -44,7 +44,7 @@ impl PollRing {
                 self.register(fd, INPUT)?;
                 self.place(fd).readable = false;
             }
-            What::Bytes { .. } => {}
+            What::Bytes { .. } | What::Datagrams => {}
         }
         self.waiting.insert(token, fd);
         let place = self.place(fd);
@@ -62,6 +62,11 @@ impl PollRing {
         memory: &Memory,
     ) -> io::Result<()> {
         let place = self.place(fd);
+        if place.gives && matches!(operation.submission, Submission::SendDatagram { .. }) {
+            self.waiting.insert(operation.token, fd);
+            self.behind.push((fd, operation));
+            return Ok(());
+        }
         if place.gives {
             return Err(libc_error(libc::EBUSY));
         }
@@ -97,8 +102,8 @@ impl PollRing {
             let Some(taker) = place.taker.take() else { continue };
             match taker.what {
                 What::Connections { multishot } => self.accept(key.fd, taker, multishot),
-                What::Bytes { budget } => {
-                    if !self.receive(key.fd, taker, budget, memory) {
+                What::Bytes { .. } | What::Datagrams => {
+                    if !self.receive(key.fd, taker, memory) {
                         return;
                     }
                 }
@@ -137,9 +142,13 @@ impl PollRing {
     }
 
     /// False if no buffer is left, and those that were filled are to be read first.
-    fn receive(&mut self, fd: RawFd, mut taker: Taker, budget: u32, memory: &Memory) -> bool {
+    fn receive(&mut self, fd: RawFd, mut taker: Taker, memory: &Memory) -> bool {
         for _ in 0..PIECES {
-            match self.receive_piece(fd, &mut taker, budget, memory) {
+            let step = match taker.what {
+                What::Bytes { budget } => self.receive_piece(fd, &mut taker, budget, memory),
+                _ => self.receive_datagram(fd, taker, memory),
+            };
+            match step {
                 Step::Again => {}
                 Step::Over => return true,
                 Step::NoBuffer => {
@@ -200,6 +209,39 @@ impl PollRing {
         Step::Over
     }
 
+    fn receive_datagram(&mut self, fd: RawFd, taker: Taker, memory: &Memory) -> Step {
+        let token = taker.token;
+        let Some((buffer, _)) = memory.buffers.peek_as_kernel(self.head) else {
+            if self.filled > 0 {
+                return Step::NoBuffer;
+            }
+            self.end(token, Err(libc_error(libc::ENOBUFS)));
+            return Step::Over;
+        };
+        let mut received = Ok(0);
+        memory.buffers.fill_as_kernel(buffer, |bytes| {
+            received = plain::receive_datagram(fd, bytes);
+            0
+        });
+        match received {
+            Ok(n) => {
+                self.head = self.head.wrapping_add(1);
+                self.filled += 1;
+                self.tell(token, Outcome::Count(n), true, Some(buffer));
+                Step::Again
+            }
+            Err(error) if would_wait(&error) => {
+                self.place(fd).is_drained();
+                self.wait_for_input(fd, taker);
+                Step::Over
+            }
+            Err(error) => {
+                self.end(token, Err(error));
+                Step::Over
+            }
+        }
+    }
+
     /// Puts it back, to be tried when epoll says so.
     fn wait_for_input(&mut self, fd: RawFd, taker: Taker) {
         self.place(fd).readable = false;
@@ -221,6 +263,12 @@ impl PollRing {
             Submission::Connect { address, .. } => {
                 return self.connect(fd, operation, plain::connect(fd, address, memory));
             }
+            Submission::SendDatagram { datagram, .. } => {
+                return match plain::send_datagram(fd, datagram, memory) {
+                    Err(error) if would_wait(&error) => self.wait_for_room(fd, operation),
+                    sent => self.end(token, sent),
+                };
+            }
             _ => {}
         }
         if let Some(errno) = self.place(fd).untold.take() {
@@ -241,6 +289,23 @@ impl PollRing {
             if operation.done >= len {
                 return self.end(token, Ok(len));
             }
+        }
+    }
+
+    /// There is room: lets the datagrams go that waited behind another, in order, as long as none has to wait again.
+    pub(super) fn give_behind(&mut self, fd: RawFd, memory: &Memory) {
+        while !self.place(fd).gives {
+            let Some(at) = self.behind.iter().position(|(on, _)| *on == fd) else { return };
+            let (_, operation) = self.behind.remove(at);
+            self.give(fd, operation, memory);
+        }
+    }
+
+    /// Nothing waits for room any more: the first of those behind it does.
+    pub(super) fn wait_behind(&mut self, fd: RawFd) {
+        if let Some(at) = self.behind.iter().position(|(on, _)| *on == fd) {
+            let (_, operation) = self.behind.remove(at);
+            self.keep_giver(fd, operation);
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) enum What {
     Bytes {
         budget: u32,
     },
+    /// Datagrams, one after another.
+    Datagrams,
     /// Nothing: it only tells that there is something.
     Notice,
 }

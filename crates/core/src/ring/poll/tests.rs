@@ -1,5 +1,7 @@
 //! The ring over epoll by itself: every operation, and every way in which one waits.
 
+mod datagrams;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,8 +12,8 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::*;
 use crate::config::Config;
-use crate::errand::OpenFile;
 use crate::flight::Flight;
+use crate::fs::{Extent, OpenFile};
 use crate::operation::Half;
 use crate::token::{Generation, Kind};
 use crate::worker::memory_for;
@@ -498,9 +500,7 @@ fn files_are_opened_asked_and_read() {
     let mut bench = Bench::new(1);
     let path = std::env::temp_dir().join(format!("campanile-poll-{}", std::process::id()));
     std::fs::write(&path, bytes(10_000)).expect("a writable place");
-    let OpenFile { path: name, how, root } = OpenFile::at(&path);
-    let open = Flight::Path { path: name.expect("no zero byte"), how, root };
-    let open = bench.memory.flights.launch(open);
+    let open = bench.memory.flights.launch(OpenFile::at(&path).into_flight().expect("no zero byte"));
     bench.submit(Kind::Errand, 0, Submission::OpenFile { path: open, direct: false });
     let Outcome::Count(fd) = bench.outcome() else { panic!("it is there") };
     let file = fd as RawFd;
@@ -520,6 +520,42 @@ fn files_are_opened_asked_and_read() {
     bench.submit(Kind::Errand, 0, Submission::OpenFile { path: open, direct: false });
     assert_eq!(bench.outcome(), Outcome::Failed(libc::ENOENT));
     bench.memory.flights.land(open);
+}
+
+/// More of them than there are helpers, and the ring goes on with other things meanwhile.
+#[test]
+fn files_are_written_and_synced_by_helpers() {
+    let mut bench = Bench::new(1);
+    let path = std::env::temp_dir().join(format!("campanile-poll-write-{}", std::process::id()));
+    let open = OpenFile::at(&path).write(true).create(true).truncate(true);
+    let open = bench.memory.flights.launch(open.into_flight().expect("it makes sense"));
+    bench.submit(Kind::Errand, 0, Submission::OpenFile { path: open, direct: false });
+    let Outcome::Count(fd) = bench.outcome() else { panic!("a writable place") };
+    bench.memory.flights.land(open);
+    let file = Descriptor::Plain(fd as RawFd);
+    let all = bytes(100_000);
+    for (slot, part) in (0..).zip(all.chunks(10_000)) {
+        let (address, offset) = (part.as_ptr().expose_provenance(), u64::from(slot) * 10_000);
+        bench.submit(Kind::Errand, slot, Submission::Write { file, address, len: 10_000, offset });
+    }
+    let mut left: Vec<u32> = (0..10).collect();
+    while !left.is_empty() {
+        for completion in bench.next() {
+            assert_eq!(completion.outcome, Outcome::Count(10_000));
+            left.retain(|slot| completion.token != token(Kind::Errand, *slot));
+        }
+    }
+    for extent in [Extent::Data, Extent::All] {
+        bench.submit(Kind::Errand, 0, Submission::Sync { file, extent });
+        assert_eq!(bench.outcome(), Outcome::Count(0));
+    }
+    assert!(bench.now().is_empty() && bench.ring.in_flight() == 0);
+    assert_eq!(std::fs::read(&path).expect("it is there"), all);
+    bench.submit(Kind::CloseStray, 0, Submission::Close { descriptor: file });
+    assert_eq!(bench.outcome(), Outcome::Count(0));
+    bench.submit(Kind::Errand, 0, Submission::Sync { file: Descriptor::Direct(0), extent: Extent::All });
+    assert_eq!(bench.outcome(), Outcome::Failed(libc::EBADF));
+    std::fs::remove_file(&path).expect("ours");
 }
 
 #[test]

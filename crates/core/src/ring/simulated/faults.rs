@@ -58,6 +58,9 @@ counted! {
         ConnectSilent => "a connect was never answered",
         FileFailed => "a file operation failed",
         ShortRead => "a read of a file brought less",
+        ShortWrite => "a write to a file took only a part",
+        DiskFull => "a disk was full (ENOSPC)",
+        SyncFailed => "a sync of a file failed",
         OptionFailed => "an option could not be set",
     }
 }
@@ -81,6 +84,10 @@ counted! {
         LimitReached => "went through a turn with as many connections as it may have",
         WaitedForPlace => "kept somebody accepted for a turn, until there was a place",
         WatchRearmed => "armed the watch for kicks again",
+        FileRetried => "asked of a file again after EINTR or EAGAIN",
+        WriteResumed => "wrote the rest to a file after a short write",
+        WriteCutShort => "told how much was written to a file before an error",
+        FutureDropped => "dropped a future that waited for a file",
         StrayClosed => "closed a descriptor that nobody wants",
         ReceiveCancelled => "cancelled a receive",
         AcceptCancelled => "cancelled an accept",

@@ -11,7 +11,7 @@ use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;
 
 use super::faults::{Fault, Recovery};
-use super::operations::{Running, Step, runs_in_a_thread};
+use super::operations::{Running, Step, datagrams::Unfed, runs_in_a_thread};
 use super::world::{What, World};
 
 /// The descriptor that kicks go to: nothing real.
@@ -45,6 +45,7 @@ pub(crate) struct Kernel {
     /// Multishots that ended for want of buffers or descriptors, the wait that told so last, and how often running they
     /// were armed again at once.
     refused: Vec<(Token, u64, u32)>,
+    unfed: Unfed,
     /// How often the worker waited, and how much it has submitted since.
     waits: u64,
     submitted: u32,
@@ -132,6 +133,7 @@ impl Kernel {
             kicks: Arc::default(),
             in_flight: 0,
             refused: Vec::new(),
+            unfed: Unfed::default(),
             waits: 0,
             submitted: 0,
             awaited: Vec::new(),
@@ -159,6 +161,7 @@ impl Kernel {
                 world.violated(format!("{token:?} is armed again at once after what it wants ran out"));
             }
         }
+        self.unfed.check(token, memory, world);
         let running = Running::new(token, submission, memory);
         if let Some(wrong) = running.wrong(memory) {
             world.violated(wrong);
@@ -238,10 +241,9 @@ impl Kernel {
 
     /// One receive and one send at a time for a socket; and no operation begins on what is being shut down to close.
     fn check_company(&mut self, new: &Running, world: &mut World) {
-        let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce));
+        let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce | Kind::Datagrams));
         let kind = new.token.kind();
-        let others = self.running.iter().filter(|other| other.thing == new.thing);
-        for other in others {
+        for other in self.running.iter().filter(|other| other.thing == new.thing) {
             let theirs = other.token.kind();
             if (receives(kind) && receives(theirs)) || (sends(kind) && sends(theirs)) {
                 world.violated(format!("{:?} while {:?} is in flight", new.token, other.token));
@@ -321,6 +323,7 @@ impl Kernel {
                     moved = true;
                     self.complete(running.completion(outcome, false, buffer), now);
                     self.expect_recovery(&running, outcome);
+                    self.unfed.note(running.token, outcome, memory, now);
                     if let Some(thing) = running.thing {
                         world.release(thing);
                     }
@@ -427,6 +430,8 @@ impl Kernel {
             (Some(Kind::Receive), Outcome::Count(1..) | Outcome::Retry) => Recovery::ReceiveRearmed,
             (Some(Kind::Accept), _) => Recovery::AcceptRearmed,
             (Some(Kind::Wake), Outcome::Count(_)) => Recovery::WatchRearmed,
+            (Some(Kind::Errand), Outcome::Retry) => Recovery::FileRetried,
+            (Some(Kind::Errand), Outcome::Count(n)) if running.falls_short(n) => Recovery::WriteResumed,
             _ => return,
         };
         self.awaited.push((running.token, recovery));

@@ -12,6 +12,9 @@
 //! The same as the kernel's: an address is used only between submission and final completion, when by the contract of
 //! [`Ring`](crate::ring::Ring) it is valid. Whether it is, is what the simulation is there to find out; Miri sees it.
 
+pub(crate) mod datagrams;
+mod files;
+
 use std::time::Duration;
 
 use crate::flight::Flight;
@@ -40,7 +43,7 @@ pub(super) struct Running {
     /// A send is to stop short here.
     stop_at: Option<usize>,
     stalled: bool,
-    /// What a send reads, and what was there when it was submitted.
+    /// What a send or a write reads, and what was there when it was submitted.
     ranges: Vec<(*const u8, usize)>,
     snapshot: Vec<u8>,
     /// Of a flight: where it was.
@@ -90,13 +93,13 @@ impl Running {
         this
     }
 
-    /// The memory that a send reads.
+    /// The memory that a send, or a write, reads.
     fn sent_ranges(&self, memory: &Memory) -> Vec<(*const u8, usize)> {
         match self.submission {
             Submission::Send { buffer, start, end, .. } => {
                 vec![(memory.sends.address(buffer, start), (end - start) as usize)]
             }
-            Submission::SendHeld { address, len, .. } => {
+            Submission::SendHeld { address, len, .. } | Submission::Write { address, len, .. } => {
                 vec![(std::ptr::with_exposed_provenance(address), len as usize)]
             }
             Submission::Gather { list, .. } => {
@@ -108,6 +111,7 @@ impl Running {
                 let list = unsafe { std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen) };
                 list.iter().map(|range| (range.iov_base.cast_const().cast(), range.iov_len)).collect()
             }
+            Submission::SendDatagram { datagram, .. } => vec![datagrams::range(memory, datagram)],
             _ => Vec::new(),
         }
     }
@@ -141,7 +145,10 @@ impl Running {
     pub(super) fn descriptor(&self) -> Option<Descriptor> {
         Some(match self.submission {
             Submission::Accept { listener, .. } => listener,
-            Submission::Receive { from, .. } | Submission::ReceiveOnce { from, .. } => from,
+            Submission::Receive { from, .. }
+            | Submission::ReceiveOnce { from, .. }
+            | Submission::ReceiveDatagrams { from, .. }
+            | Submission::SendDatagram { from, .. } => from,
             Submission::Send { to, .. } | Submission::SendHeld { to, .. } | Submission::Gather { to, .. } => {
                 to
             }
@@ -154,10 +161,13 @@ impl Running {
             | Submission::Listen { descriptor, .. }
             | Submission::Connect { descriptor, .. } => descriptor,
             Submission::Stat { file, .. } => Descriptor::Plain(file),
-            Submission::Read { file, .. } => file,
+            Submission::Read { file, .. }
+            | Submission::Write { file, .. }
+            | Submission::Sync { file, .. } => file,
             Submission::Cancel { .. }
             | Submission::Socket { .. }
             | Submission::OpenFile { .. }
+            | Submission::Change { .. }
             | Submission::Watch { .. } => return None,
         })
     }
@@ -166,7 +176,7 @@ impl Running {
         Completion { token: self.token, outcome, more, buffer }
     }
 
-    /// Whether a send that completed with `n` bytes was asked to send more.
+    /// Whether a send or a write that completed with `n` bytes was asked for more.
     pub(super) fn falls_short(&self, n: u32) -> bool {
         (n as usize) < self.snapshot.len()
     }
@@ -180,6 +190,15 @@ impl Running {
         if let Some(wrong) = self.wrong(memory) {
             world.violated(wrong);
             return failed(libc::EFAULT);
+        }
+        if self.token.kind() == Some(Kind::Errand) {
+            // Before anything of it is done.
+            if world.strikes(Fault::Interrupted) {
+                return failed(libc::EINTR);
+            }
+            if world.strikes(Fault::Again) {
+                return failed(libc::EAGAIN);
+            }
         }
         match self.submission {
             Submission::Accept { direct, multishot, .. } => {
@@ -196,6 +215,8 @@ impl Running {
             Submission::Send { .. } | Submission::SendHeld { .. } | Submission::Gather { .. } => {
                 self.with_stream(world, Running::send)
             }
+            Submission::ReceiveDatagrams { .. } => self.receive_datagrams(world, kernel, memory),
+            Submission::SendDatagram { datagram, .. } => self.send_datagram(world, memory, datagram),
             Submission::Shutdown { half, .. } => self.shutdown(world, half),
             Submission::Close { .. } | Submission::Cancel { .. } => done(0),
             Submission::Socket { direct, .. } => match world.strikes(Fault::TooManyFiles) {
@@ -210,11 +231,14 @@ impl Running {
                 done(0)
             }
             Submission::Connect { .. } => self.connect(world),
-            Submission::OpenFile { direct, .. } => self.open_file(world, direct),
+            Submission::OpenFile { path, direct } => files::open(world, memory, path, direct),
             Submission::Stat { .. } => self.stat(world),
             Submission::Read { into, len, offset, .. } => {
                 self.read_file(world, memory, into, len as usize, offset)
             }
+            Submission::Write { offset, .. } => self.write_file(world, offset),
+            Submission::Sync { .. } => self.sync_file(world),
+            Submission::Change { names } => files::change_names(world, memory, names),
             Submission::WatchPeer { .. } => self.with_stream(world, Running::watch_peer),
             Submission::WatchRoom { .. } => self.with_stream(world, Running::watch_room),
             Submission::Watch { .. } => self.watch(world, kernel),
@@ -535,28 +559,11 @@ impl Running {
         }
     }
 
-    fn open_file(&mut self, world: &mut World, direct: bool) -> Step {
-        let flight = self.flight.expect("a file has a path");
-        // SAFETY: in the air until this completes, by `wrong`.
-        let Flight::Path { path, .. } = (unsafe { &*flight }) else {
-            panic!("opening a file names its path")
-        };
-        if world.strikes(Fault::FileFailed) {
-            return failed(libc::ENFILE);
-        }
-        match world.files.get(path.as_bytes()).cloned() {
-            Some(content) => opened(world.open(What::File(content), direct)),
-            None => failed(libc::ENOENT),
-        }
-    }
-
     fn stat(&mut self, world: &mut World) -> Step {
-        let thing = self.thing.expect("resolved when it started");
-        let What::File(content) = &world.thing(thing).what else { return failed(libc::EBADF) };
-        let len = content.len() as u64;
-        if world.strikes(Fault::FileFailed) {
-            return failed(libc::EIO);
-        }
+        let len = match world.file_len(self.thing.expect("resolved when it started")) {
+            Ok(len) => len,
+            Err(errno) => return failed(errno),
+        };
         let flight = self.flight.expect("a stat has an answer");
         // SAFETY: in the air until this completes, by `wrong`, and the kernel's to write.
         let Flight::Stat(answer) = (unsafe { &mut *flight }) else { panic!("a stat names its answer") };
@@ -565,25 +572,6 @@ impl Running {
         answer.stx_mtime.tv_sec = 1;
         answer.stx_nlink = 1;
         done(0)
-    }
-
-    fn read_file(&mut self, world: &mut World, memory: &Memory, into: u32, len: usize, offset: u64) -> Step {
-        let thing = self.thing.expect("resolved when it started");
-        let What::File(content) = &world.thing(thing).what else { return failed(libc::EBADF) };
-        let content = content.clone();
-        if world.strikes(Fault::FileFailed) {
-            return failed(libc::EIO);
-        }
-        let rest = content.get(offset as usize..).unwrap_or_default();
-        let mut len = len.min(rest.len());
-        if len > 1 && world.strikes(Fault::ShortRead) {
-            len = world.random.between(1, len - 1);
-        }
-        memory.files.fill_as_kernel(into, |memory| {
-            memory[..len].copy_from_slice(&rest[..len]);
-            len
-        });
-        done(len)
     }
 
     fn watch(&mut self, world: &mut World, kernel: &mut Kernel) -> Step {
@@ -649,10 +637,13 @@ fn number_of(descriptor: Descriptor) -> usize {
 
 fn this_flight(submission: Submission) -> Option<u32> {
     match submission {
-        Submission::Gather { list, .. } => Some(list),
+        Submission::Gather { list: index, .. }
+        | Submission::ReceiveDatagrams { envelope: index, .. }
+        | Submission::SendDatagram { datagram: index, .. } => Some(index),
         Submission::SetOption { value, .. } => Some(value),
         Submission::Bind { address, .. } | Submission::Connect { address, .. } => Some(address),
         Submission::OpenFile { path, .. } => Some(path),
+        Submission::Change { names } => Some(names),
         Submission::Stat { answer, .. } => Some(answer),
         _ => None,
     }

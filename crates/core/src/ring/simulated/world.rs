@@ -1,18 +1,17 @@
 //! The world: what is at the far side of a simulated ring. Streams with a peer at the other end, listeners, files, and
 //! the tables of descriptors that name them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::errand::FileStat;
 use crate::operation::Descriptor;
 use crate::time::{Clock, Time};
 
+use super::disk::{Opened, Stored};
 use super::faults::{Fault, Faults};
+use super::operations::datagrams::Letterbox;
 use super::random::Random;
 
 /// The number of a stream; never given twice.
@@ -110,7 +109,9 @@ pub(crate) enum What {
     /// `None` before it is connected.
     Socket(Option<StreamId>),
     Listener(VecDeque<StreamId>),
-    File(Rc<[u8]>),
+    /// The number of its letterbox.
+    Datagrams(usize),
+    File(Opened),
 }
 
 /// How a port of the outside answers to a connect.
@@ -130,13 +131,14 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
     pub(crate) streams: Vec<Stream>,
+    pub(crate) letterboxes: Vec<Letterbox>,
     things: Vec<Thing>,
     direct: Vec<Option<ThingId>>,
     plain: Vec<Option<ThingId>>,
     pub(crate) remotes: BTreeMap<u16, Remote>,
     /// Streams that the worker opened and no peer has taken up yet.
     pub(crate) dialled: VecDeque<(u16, StreamId)>,
-    pub(crate) files: BTreeMap<Vec<u8>, Rc<[u8]>>,
+    pub(super) files: BTreeMap<Vec<u8>, Rc<RefCell<Stored>>>,
     /// What the worker did that it must not.
     pub(crate) violations: Vec<String>,
     /// Accepts that failed for want of descriptors; and so many more are to fail in a row.
@@ -164,6 +166,7 @@ impl World {
             random,
             faults,
             streams: Vec::new(),
+            letterboxes: Vec::new(),
             things: Vec::new(),
             direct: vec![None; direct],
             plain: Vec::new(),
@@ -280,6 +283,7 @@ impl World {
             What::Listener(waiting) => {
                 waiting.into_iter().for_each(|stream| self.worker_leaves(stream, true));
             }
+            What::Datagrams(id) => self.letterboxes[id].is_closed = true,
             What::Socket(None) | What::File(_) => {}
         }
     }
@@ -292,19 +296,6 @@ impl World {
         if reset || !stream.up.is_empty() {
             stream.reset_to_peer();
         }
-    }
-
-    /// What is known of a file.
-    pub(super) fn stat(&mut self, file: RawFd) -> io::Result<FileStat> {
-        let failed = io::Error::from_raw_os_error;
-        let thing = self.named(Descriptor::Plain(file)).ok_or_else(|| failed(libc::EBADF))?;
-        let What::File(content) = &self.things[thing].what else { return Err(failed(libc::EBADF)) };
-        let len = content.len() as u64;
-        if self.strikes(Fault::FileFailed) {
-            return Err(failed(libc::EIO));
-        }
-        let (modified, changed) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1), SystemTime::UNIX_EPOCH);
-        Ok(FileStat { len, modified, changed, inode: 0, links: 1, is_file: true, is_dir: false })
     }
 
     /// The worker begins to send, or to wait until it can.

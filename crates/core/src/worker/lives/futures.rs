@@ -12,7 +12,8 @@ use futures::channel::mpsc;
 use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
 
-use crate::errand::{Answer, Connect, File, OpenFile, Request};
+use crate::errand::{Answer, Connect, Request};
+use crate::fs::{File, OpenFile};
 use crate::local::Local;
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::Random;

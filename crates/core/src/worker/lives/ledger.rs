@@ -35,6 +35,10 @@ struct Book {
     seen: Vec<Recovery>,
     /// Who was told of room after bytes had been given back, since the peers looked last.
     readers: Vec<ClientId>,
+    /// Of which files so many bytes were said to be on the disk, since the peers looked last.
+    synced: Vec<(ClientId, String, usize)>,
+    /// Which files could not be written, synced or read.
+    failed: Vec<String>,
     frame_timeout: Duration,
     /// Connections whose time was over before it was known whose they are.
     unnamed: usize,
@@ -123,6 +127,24 @@ impl Ledger {
 
     pub(super) fn take_readers(&self) -> Vec<ClientId> {
         std::mem::take(&mut self.0.borrow_mut().readers)
+    }
+
+    /// A service was told that so many bytes of its file are on the disk.
+    pub(super) fn synced(&self, client: ClientId, path: String, bytes: usize) {
+        self.0.borrow_mut().synced.push((client, path, bytes));
+    }
+
+    pub(super) fn take_synced(&self) -> Vec<(ClientId, String, usize)> {
+        std::mem::take(&mut self.0.borrow_mut().synced)
+    }
+
+    /// A service was told of an error of its file.
+    pub(super) fn file_failed(&self, path: String) {
+        self.0.borrow_mut().failed.push(path);
+    }
+
+    pub(super) fn take_failed(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().failed)
     }
 
     pub(super) fn service_born(&self) {

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::errand::{Answer, File, OpenFile, Ticket};
+use crate::errand::{Answer, Ticket};
+use crate::fs::{File, OpenFile};
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Service};

@@ -7,16 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::channel::{self, Receiver, Room, Sender};
-use crate::errand::{Answer, Connect, File, OpenFile};
+use crate::errand::{Answer, Connect};
+use crate::fs::{File, OpenFile};
 use crate::input::Input;
 use crate::output::Output;
 use crate::ring::simulated::random::Random;
 use crate::service::{Context, Event, Flow, Reason, Service};
 use crate::time::Time;
 
+use super::awaiter::Awaiter;
 use super::futures;
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
 use super::lender::Lender;
+use super::storer::Storer;
 use super::town::{FIRST_PORT, Kind, answer_to, file_path};
 
 /// Length of what a client says first: which service it wants, and who it is.
@@ -200,6 +203,8 @@ fn service_of(kind: Kind, id: ClientId, ledger: &Ledger, mut random: Random) -> 
         }
         Kind::Relay => Checked::new(Relay::near(id, ledger, random), id, ledger).half_closing(),
         Kind::File => Checked::new(FileSender::new(id, ledger), id, ledger),
+        Kind::Store => Checked::new(Storer::new(id, ledger, random), id, ledger),
+        Kind::Await => Checked::new(Awaiter::new(id, ledger, random), id, ledger),
         Kind::Lend => Checked::new(Lender::new(id, ledger, random), id, ledger),
         Kind::Abort => Checked::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort, id, ledger),
         Kind::Panic => Checked::new(Panicker, id, ledger),

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Relay,
     File,
     Lend,
+    Store,
+    Await,
     Abort,
     Panic,
     Close,
@@ -37,7 +39,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 16] = [
+    pub(super) const ALL: [Kind; 18] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -47,6 +49,8 @@ impl Kind {
         Kind::Relay,
         Kind::File,
         Kind::Lend,
+        Kind::Store,
+        Kind::Await,
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
@@ -69,6 +73,10 @@ const STUCK_FOR: Duration = Duration::from_secs(30);
 
 pub(super) fn file_path(id: ClientId) -> String {
     format!("/files/{id}")
+}
+
+pub(super) fn store_path(id: ClientId) -> String {
+    format!("/stores/{id}")
 }
 
 pub(super) fn early_len(id: ClientId) -> usize {
@@ -244,7 +252,7 @@ impl Town {
         }
         let expected: Rc<[u8]> = expected.into();
         if matches!(kind, Kind::File | Kind::Lend | Kind::StreamFile) {
-            world.files.insert(file_path(id).into_bytes(), Rc::clone(&expected));
+            world.put_file(file_path(id).as_bytes(), &expected);
         }
         let remote = match random.below(20) {
             0 => Remote::Fails(*random.pick(&[libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT])),
@@ -264,7 +272,8 @@ impl Town {
             sent: 0,
             expected,
             received: 0,
-            ends_early: random.chance(400),
+            // A file is complete when all has come.
+            ends_early: random.chance(400) || matches!(kind, Kind::Store | Kind::Await),
             ended: false,
             fragment: *random.pick(&[1, 7, 100, 1_000, 10_000]),
             gulp: *random.pick(&[7, 100, 1_000, 10_000]),
@@ -391,6 +400,15 @@ impl Peers for Town {
             if stream.is_some_and(|stream| world.streams[stream].is_full) {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
+        }
+        for (id, path, n) in self.ledger.take_synced() {
+            let durable = world.durable(path.as_bytes()).unwrap_or_default();
+            let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
+            self.ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
+        }
+        for path in self.ledger.take_failed() {
+            let fair = world.is_harmed(path.as_bytes());
+            self.ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
         }
         self.check_ends(world);
         let mut moved = false;
