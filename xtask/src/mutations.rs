@@ -230,7 +230,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        old: concat!(
+            "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        ),
         new: "",
     },
     Mutation {
@@ -314,7 +316,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a send",
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        old: concat!(
+            "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        ),
         new: "",
     },
     Mutation {
@@ -589,7 +593,10 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "take an answer for that of whoever had the slot before",
         hazard: FUTURE,
         file: "crates/core/src/local.rs",
-        old: "        let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) else {\n            drop(answers);",
+        old: concat!(
+            "        let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) else {\n",
+            "            drop(answers);",
+        ),
         new: "        let Some(awaited) = awaited else {\n            drop(answers);",
     },
     Mutation {
@@ -610,8 +617,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "write what a dropped write was to write",
         hazard: FUTURE,
         file: "crates/core/src/stream/half.rs",
-        old: "        poll_fn(|cx| self.poll_room(cx)).await?;\n        self.put(|state, local| state.outbox.write(bytes, local));\n        Ok(())",
-        new: "        self.put(|state, local| state.outbox.write(bytes, local));\n        poll_fn(|cx| self.poll_room(cx)).await",
+        old: concat!(
+            "        poll_fn(|cx| self.poll_room(cx)).await?;\n",
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        Ok(())",
+        ),
+        new: concat!(
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        poll_fn(|cx| self.poll_room(cx)).await",
+        ),
     },
     Mutation {
         name: "forget what is unread when more comes",
@@ -632,7 +646,11 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         hazard: FUTURE,
         file: "crates/core/src/stream/endpoint.rs",
         old: "        drop(handling);\n        drop(call);\n",
-        new: "        drop(handling);\n        drop(call);\n        (self.pipe.state().reader_gone, self.pipe.state().writer_gone) = (true, true);\n",
+        new: concat!(
+            "        drop(handling);\n",
+            "        drop(call);\n",
+            "        (self.pipe.state().reader_gone, self.pipe.state().writer_gone) = (true, true);\n",
+        ),
     },
     Mutation {
         name: "lose the wake of a task while it is polled",

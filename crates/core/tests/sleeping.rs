@@ -1,5 +1,5 @@
-//! A hundred thousand tasks that sleep on one worker: what they take, in a process that has nothing else. That they wake
-//! at their tick is shown on a virtual clock (`worker/scenes/streams.rs`).
+//! A hundred thousand tasks that sleep on one worker: what they take, in a process of their own. That they wake at
+//! their tick is shown on a virtual clock (`worker/scenes/streams.rs`).
 
 mod support;
 
