@@ -29,6 +29,8 @@ const LENT: &str = "lent bytes that are lost, or come too late";
 const STALL: &str = "a connection that is forgotten";
 const DEADLINE: &str = "a deadline that a peer can stretch, or that cuts who is in time";
 const GUESTS: &str = "one address takes all the places there are";
+const FUTURE: &str = "a future dropped while it waits";
+const FUTURE_WAKE: &str = "a future that is woken wrongly, or never";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -228,7 +230,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        old: concat!(
+            "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        ),
         new: "",
     },
     Mutation {
@@ -312,7 +316,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a send",
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        old: concat!(
+            "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        ),
         new: "",
     },
     Mutation {
@@ -582,5 +588,103 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/ring/poll/operations.rs",
         old: "self.place(fd).untold = error.raw_os_error();",
         new: "let _ = error;",
+    },
+    Mutation {
+        name: "keep the slot of an answer that nobody waits for",
+        hazard: FUTURE,
+        file: "crates/core/src/task/asking.rs",
+        old: "        if !self.is_done {",
+        new: "        if false {",
+    },
+    Mutation {
+        name: "take an answer for that of whoever had the slot before",
+        hazard: FUTURE,
+        file: "crates/core/src/local.rs",
+        old: concat!(
+            "        let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) else {\n",
+            "            drop(answers);",
+        ),
+        new: "        let Some(awaited) = awaited else {\n            drop(answers);",
+    },
+    Mutation {
+        name: "leave a dropped sleep in the wheel",
+        hazard: FUTURE,
+        file: "crates/core/src/task/sleep.rs",
+        old: "            wheel.wheel.cancel(slot);\n",
+        new: "",
+    },
+    Mutation {
+        name: "free the slot of a sleep twice",
+        hazard: FUTURE,
+        file: "crates/core/src/task/sleep.rs",
+        old: "            wheel.free.push(slot);",
+        new: "            wheel.free.extend([slot, slot]);",
+    },
+    Mutation {
+        name: "write what a dropped write was to write",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/half.rs",
+        old: concat!(
+            "        poll_fn(|cx| self.poll_room(cx)).await?;\n",
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        Ok(())",
+        ),
+        new: concat!(
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        poll_fn(|cx| self.poll_room(cx)).await",
+        ),
+    },
+    Mutation {
+        name: "forget what is unread when more comes",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/half.rs",
+        old: "    if unread.is_empty() {\n        std::mem::swap",
+        new: "    if true {\n        std::mem::swap",
+    },
+    Mutation {
+        name: "let what is sent overtake what was written",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/pipe.rs",
+        old: "        if !self.copied.is_empty() {\n            self.handed_over",
+        new: "        if false {\n            self.handed_over",
+    },
+    Mutation {
+        name: "cut a stream when its handler ends that has handed it on",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/endpoint.rs",
+        old: "        drop(handling);\n        drop(call);\n",
+        new: concat!(
+            "        drop(handling);\n",
+            "        drop(call);\n",
+            "        (self.pipe.state().reader_gone, self.pipe.state().writer_gone) = (true, true);\n",
+        ),
+    },
+    Mutation {
+        name: "lose the wake of a task while it is polled",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/task.rs",
+        old: "            && !slot.is_free\n            && !std",
+        new: "            && slot.work.is_some()\n            && !std",
+    },
+    Mutation {
+        name: "never poll the handler that waits with its own waker",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/stream/pipe.rs",
+        old: "            Waiter::Own => is_own = true,",
+        new: "            Waiter::Own => {}",
+    },
+    Mutation {
+        name: "tell nobody that a task was cancelled",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/task/join.rs",
+        old: "        if Rc::strong_count(&self.0) > 1 {",
+        new: "        if false {",
+    },
+    Mutation {
+        name: "read on for nobody who begins to wait",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/stream/half.rs",
+        old: "        if state.is_news() {",
+        new: "        if false {",
     },
 ];

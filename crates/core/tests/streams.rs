@@ -3,11 +3,14 @@
 mod support;
 
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use campanile_core::{Address, Config, Connect, JoinError, Server, Stream, connect, sleep, spawn, timeout};
+use campanile_core::{
+    Address, Config, Connect, ConnectError, JoinError, Server, Stream, connect, sleep, spawn, timeout,
+};
 use futures::future::join_all;
 use support::{client, counted, tcp};
 
@@ -240,4 +243,140 @@ fn the_state_of_a_worker_may_spawn() {
     let mut text = String::new();
     client(tcp(&server)).read_to_string(&mut text).expect("an answer");
     assert_eq!(text, "three");
+}
+
+/// Who does not read is not written to for longer than there is memory for it, and gets all when it does.
+#[test]
+fn a_slow_reader_is_written_to_within_bounds() {
+    const CHUNK: usize = 50_000;
+    const CHUNKS: usize = 1_000;
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    let serve = async |mut stream: Stream| -> std::io::Result<()> {
+        for n in 0..CHUNKS {
+            stream.write(&[n as u8; CHUNK]).await?;
+            WRITTEN.fetch_add(1, Ordering::SeqCst);
+        }
+        stream.shutdown().await
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut client = client(tcp(&server));
+    // What it has written stops to grow, while turns go by.
+    let mut before = (0, 0);
+    support::until("it waits for its reader", || {
+        let now = (WRITTEN.load(Ordering::SeqCst), counted(&server).turns);
+        let rests = now.0 > 0 && now.0 == before.0 && now.1 <= before.1 + 1;
+        before = now;
+        rests
+    });
+    assert!(before.0 < CHUNKS, "all of it was taken, and nobody has read any");
+    let unsent = counted(&server).unsent_bytes;
+    assert!(unsent <= 1 << 20, "{unsent} bytes wait in the connection");
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).expect("all of it");
+    assert_eq!(got.len(), CHUNK * CHUNKS);
+    assert!(got.chunks(CHUNK).enumerate().all(|(n, chunk)| chunk.iter().all(|&byte| byte == n as u8)));
+}
+
+#[test]
+fn either_side_may_end_first_and_go_on_reading() {
+    let serve = async |mut stream: Stream| -> std::io::Result<()> {
+        if stream.fill(1).await? == 0 {
+            // The peer has ended, and is written to all the same.
+            return stream.write(b"late").await;
+        }
+        stream.consume(1);
+        stream.write(b"early").await?;
+        stream.shutdown().await?;
+        assert_eq!(stream.write(b"x").await.expect_err("it has ended").kind(), ErrorKind::BrokenPipe);
+        let mut all = 0;
+        while stream.fill(1).await? > 0 {
+            all += stream.take(usize::MAX).len();
+        }
+        assert_eq!(all, 100_000);
+        Ok(())
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut text = String::new();
+    let mut ends = client(tcp(&server));
+    ends.shutdown(std::net::Shutdown::Write).expect("a socket");
+    ends.read_to_string(&mut text).expect("an answer");
+    let mut goes_on = client(tcp(&server));
+    goes_on.write_all(b"x").expect("it is read");
+    goes_on.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "lateearly");
+    goes_on.write_all(&[1; 100_000]).expect("it is read");
+    drop(goes_on);
+    support::nothing_held(&server);
+    assert_eq!(counted(&server).panicked, 0);
+}
+
+#[test]
+fn a_reset_is_an_error_to_one_side_and_an_abort_to_the_other() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let serve = async move |mut stream: Stream| {
+        stream.write(b"x").await.expect("it is there");
+        if stream.fill(1).await.is_ok_and(|filled| filled > 0) {
+            return stream.abort();
+        }
+        // It goes on, as a task, when the connection is over.
+        sleep(Duration::from_millis(1)).await;
+        let error = stream.write(b"x").await.expect_err("nobody is there");
+        assert!(stream.is_over() && stream.peer_addr().await.is_err());
+        tell.send(error.kind()).expect("it is waited for");
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut resets = client(tcp(&server));
+    resets.read_exact(&mut [0]).expect("a byte");
+    support::reset(resets);
+    assert_eq!(told.recv_timeout(support::LONG).expect("it goes on"), ErrorKind::ConnectionReset);
+    let mut aborted = client(tcp(&server));
+    aborted.read_exact(&mut [0]).expect("a byte");
+    aborted.write_all(b"x").expect("it is read");
+    assert_eq!(aborted.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+    support::nothing_held(&server);
+}
+
+#[test]
+fn connecting_fails_for_a_reason_that_is_known() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let refused = unused.local_addr().expect("a socket");
+    drop(unused);
+    let serve = async move |mut stream: Stream| -> std::io::Result<()> {
+        let error = connect(Address::from(refused)).await.expect_err("nobody listens");
+        assert_eq!(error, ConnectError::Refused(refused.into()));
+        let missing = Address::unix("/nowhere/at/all");
+        let error = connect(missing.clone()).await.expect_err("nobody listens");
+        assert_eq!(error, ConnectError::Refused(missing));
+        stream.write(b"both").await
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut text = String::new();
+    client(tcp(&server)).read_to_string(&mut text).expect("an answer");
+    assert_eq!((text.as_str(), counted(&server).panicked), ("both", 0));
+}
+
+/// All of them are stopped while they wait.
+#[test]
+fn thousands_of_handlers_wait_and_are_stopped() {
+    const HANDLERS: usize = 1_000;
+    let serve = async |mut stream: Stream| -> std::io::Result<()> {
+        stream.write(b"x").await?;
+        let (mut from, _to) = stream.into_split();
+        futures::try_join!(from.fill(1), async {
+            sleep(Duration::from_secs(3600)).await;
+            Ok(())
+        })?;
+        Ok(())
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(2).serve(serve).expect("a free port");
+    let clients: Vec<_> = (0..HANDLERS).map(|_| client(tcp(&server))).collect();
+    for mut client in &clients {
+        client.read_exact(&mut [0]).expect("a byte");
+    }
+    assert_eq!(counted(&server).sleeps as usize, HANDLERS);
+    server.stop();
+    server.wait().expect("it ends well");
+    for mut client in clients {
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    }
 }

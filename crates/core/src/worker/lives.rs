@@ -78,7 +78,7 @@ fn config_of(random: &mut Random) -> Config {
         room: *random.pick(&[64, 1_000, 4_096]),
         held_limit: *random.pick(&[1, 5_000, 100_000]),
         file_buffers: random.between(1, 3) as u32,
-        stream_buffer: *random.pick(&[1, 100, 1_000, 64 * 1024]),
+        stream_buffer: *random.pick(&[50, 400, 3_000, 64 * 1024]),
         file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),

@@ -94,7 +94,7 @@ impl Handler {
 
     /// Waits, loses patience after some polls, does something else, and waits for the same again.
     async fn wait<T>(&mut self, dropped: Recovery, mut make: impl AsyncFnMut() -> T) -> T {
-        while self.random.chance(400) {
+        while self.random.chance(300) {
             let mut patience = *self.random.pick(&[0, 0, 1, 2]);
             let done = {
                 let mut future = pin!(make());
@@ -186,7 +186,7 @@ impl Handler {
         } else {
             self.wait(Recovery::DroppedWrite, async || to.send(bytes.clone()).await).await?;
         }
-        if self.random.chance(200) {
+        if self.random.chance(100) {
             self.wait(Recovery::DroppedFlush, async || to.flush().await).await?;
         }
         Ok(())
