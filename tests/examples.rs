@@ -5,10 +5,10 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
-use support::common::{client, on_epoll, round, until};
+use support::common::{LONG, client, on_epoll, round, until};
 use support::{Program, prints, tool};
 
 const HELLO: &str = "Hello, World!";
@@ -120,6 +120,23 @@ fn http_responses_have_what_they_need() {
     assert!(hello.field("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
     assert!(hello.field("date").is_some_and(|date| date.len() == 29 && date.ends_with(" GMT")), "{hello:?}");
     assert!(!hello.closes());
+}
+
+#[test]
+fn udp_echo_sends_back_what_it_gets_whichever_worker_that_is() {
+    let echo = Program::start("udp-echo", &["--workers", "2"]);
+    let clients: Vec<UdpSocket> =
+        (0..20).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a free port")).collect();
+    for round in 0..10u8 {
+        for (client, n) in clients.iter().zip(0..) {
+            let sent = vec![n ^ round; usize::from(n) * usize::from(round)];
+            client.set_read_timeout(Some(LONG)).expect("any time but zero");
+            client.send_to(&sent, echo.address).expect("loopback");
+            let mut got = vec![0; 1 << 16];
+            let (len, from) = client.recv_from(&mut got).expect("an answer");
+            assert_eq!((&got[..len], from), (&sent[..], echo.address));
+        }
+    }
 }
 
 #[test]

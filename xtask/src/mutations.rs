@@ -29,6 +29,8 @@ const LENT: &str = "lent bytes that are lost, or come too late";
 const STALL: &str = "a connection that is forgotten";
 const DEADLINE: &str = "a deadline that a peer can stretch, or that cuts who is in time";
 const GUESTS: &str = "one address takes all the places there are";
+const FUTURE: &str = "a future dropped while it waits";
+const FUTURE_WAKE: &str = "a future that is woken wrongly, or never";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -228,7 +230,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        old: concat!(
+            "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        ),
         new: "",
     },
     Mutation {
@@ -312,7 +316,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a send",
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        old: concat!(
+            "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        ),
         new: "",
     },
     Mutation {
@@ -326,8 +332,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "take a failed sync for a sync",
         hazard: DISK,
         file: "crates/core/src/worker/errands.rs",
-        old: "                Outcome::Count(_) => Ok(()),\n",
-        new: "                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
+        old: "Answer::Synced(match outcome {\n                Outcome::Count(_) => Ok(()),\n",
+        new: "Answer::Synced(match outcome {\n                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
     },
     Mutation {
         name: "tell that all was written before an error",
@@ -370,6 +376,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/buffer_ring.rs",
         old: "        if usize::from(id) >= self.owners.len() || buffers > u32::from(self.count) {",
         new: "        if buffers > u32::from(self.count) {",
+    },
+    Mutation {
+        name: "fall asleep without a last look",
+        hazard: WAKE,
+        file: "crates/core/src/worker/hosting.rs",
+        old: "            if quiet && !hushed {",
+        new: "            if quiet {\n                self.ring.hush(false);",
     },
     Mutation {
         name: "allow one kick and never another",
@@ -521,6 +534,41 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         new: "",
     },
     Mutation {
+        name: "arm a receive of datagrams again at once after ENOBUFS",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "self.feed(|shown, _| shown < now_shown);",
+        new: "self.feed(|_, _| now_shown > 0);",
+    },
+    Mutation {
+        name: "forget a datagram socket that found no buffer",
+        hazard: NO_BUFFERS,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "self.feed(|_, retry_at| retry_at <= now);",
+        new: "self.feed(|_, retry_at| retry_at > now);",
+    },
+    Mutation {
+        name: "free a datagram socket while its receive is in flight",
+        hazard: DROPPED,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "close && socket.receive == Receive::Idle && socket.sending == 0",
+        new: "close && socket.sending == 0",
+    },
+    Mutation {
+        name: "ignore that a receive of datagrams has ended",
+        hazard: ENDED,
+        file: "crates/core/src/worker/datagrams.rs",
+        old: "        if !completion.more\n            && let Receive::Armed",
+        new: "        if false\n            && let Receive::Armed",
+    },
+    Mutation {
+        name: "forget that datagrams were taken",
+        hazard: STALL,
+        file: "crates/core/src/udp/counter.rs",
+        old: "        if goes_on {",
+        new: "        if false {",
+    },
+    Mutation {
         name: "close although the peer is still sending",
         hazard: "closing with unread input resets the connection",
         file: "crates/core/src/connection/closing.rs",
@@ -540,5 +588,103 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/core/src/ring/poll/operations.rs",
         old: "self.place(fd).untold = error.raw_os_error();",
         new: "let _ = error;",
+    },
+    Mutation {
+        name: "keep the slot of an answer that nobody waits for",
+        hazard: FUTURE,
+        file: "crates/core/src/task/asking.rs",
+        old: "        if !self.is_done {",
+        new: "        if false {",
+    },
+    Mutation {
+        name: "take an answer for that of whoever had the slot before",
+        hazard: FUTURE,
+        file: "crates/core/src/local.rs",
+        old: concat!(
+            "        let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) else {\n",
+            "            drop(answers);",
+        ),
+        new: "        let Some(awaited) = awaited else {\n            drop(answers);",
+    },
+    Mutation {
+        name: "leave a dropped sleep in the wheel",
+        hazard: FUTURE,
+        file: "crates/core/src/task/sleep.rs",
+        old: "            wheel.wheel.cancel(slot);\n",
+        new: "",
+    },
+    Mutation {
+        name: "free the slot of a sleep twice",
+        hazard: FUTURE,
+        file: "crates/core/src/task/sleep.rs",
+        old: "            wheel.free.push(slot);",
+        new: "            wheel.free.extend([slot, slot]);",
+    },
+    Mutation {
+        name: "write what a dropped write was to write",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/half.rs",
+        old: concat!(
+            "        poll_fn(|cx| self.poll_room(cx)).await?;\n",
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        Ok(())",
+        ),
+        new: concat!(
+            "        self.put(|state, local| state.outbox.write(bytes, local));\n",
+            "        poll_fn(|cx| self.poll_room(cx)).await",
+        ),
+    },
+    Mutation {
+        name: "forget what is unread when more comes",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/half.rs",
+        old: "    if unread.is_empty() {\n        std::mem::swap",
+        new: "    if true {\n        std::mem::swap",
+    },
+    Mutation {
+        name: "let what is sent overtake what was written",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/pipe.rs",
+        old: "        if !self.copied.is_empty() {\n            self.handed_over",
+        new: "        if false {\n            self.handed_over",
+    },
+    Mutation {
+        name: "cut a stream when its handler ends that has handed it on",
+        hazard: FUTURE,
+        file: "crates/core/src/stream/endpoint.rs",
+        old: "        drop(handling);\n        drop(call);\n",
+        new: concat!(
+            "        drop(handling);\n",
+            "        drop(call);\n",
+            "        (self.pipe.state().reader_gone, self.pipe.state().writer_gone) = (true, true);\n",
+        ),
+    },
+    Mutation {
+        name: "lose the wake of a task while it is polled",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/task.rs",
+        old: "            && !slot.is_free\n            && !std",
+        new: "            && slot.work.is_some()\n            && !std",
+    },
+    Mutation {
+        name: "never poll the handler that waits with its own waker",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/stream/pipe.rs",
+        old: "            Waiter::Own => is_own = true,",
+        new: "            Waiter::Own => {}",
+    },
+    Mutation {
+        name: "tell nobody that a task was cancelled",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/task/join.rs",
+        old: "        if Rc::strong_count(&self.0) > 1 {",
+        new: "        if false {",
+    },
+    Mutation {
+        name: "read on for nobody who begins to wait",
+        hazard: FUTURE_WAKE,
+        file: "crates/core/src/stream/half.rs",
+        old: "        if state.is_news() {",
+        new: "        if false {",
     },
 ];

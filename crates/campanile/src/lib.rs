@@ -58,8 +58,8 @@ pub use campanile_core::{
 };
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
-    Interval, JoinError, JoinHandle, Outcome, RemoteHandle, Sleep, TimeLimited, WorkerHandle, WriteHalf, fs,
-    interval, now, sleep, sleep_until, spawn, this_worker, timeout,
+    Interval, JoinError, JoinHandle, Outcome, Payload, RemoteHandle, Sleep, TimeLimited, UdpOptions,
+    UdpSocket, WorkerHandle, WriteHalf, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;

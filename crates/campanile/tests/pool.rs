@@ -30,8 +30,8 @@ fn upstream() -> (ServerHandle, SocketAddr) {
     (server, address)
 }
 
-fn pool(to: SocketAddr, config: PoolConfig) -> Pool {
-    Pool::new(Dial::from(to).deadline(LONG), PoolConfig { wait: LONG, ..config })
+fn pool(to: SocketAddr, config: &PoolConfig) -> Pool {
+    Pool::new(Dial::from(to).deadline(LONG), PoolConfig { wait: LONG, ..config.clone() })
 }
 
 async fn ask(pool: &Pool, line: &str) -> bool {
@@ -55,7 +55,7 @@ fn a_connection_is_used_again_and_only_if_it_is_put_back() {
     let (server, address) = upstream();
     let here = idle();
     on(&here, async move || {
-        let pool = pool(address, PoolConfig::default());
+        let pool = pool(address, &PoolConfig::default());
         assert!(!ask(&pool, "one").await);
         assert!(ask(&pool, "two").await);
         assert_eq!((pool.idle(), pool.in_use()), (1, 0));
@@ -75,7 +75,7 @@ fn one_on_which_the_other_side_ended_or_said_more_is_not_handed_out() {
     let (_server, address) = upstream();
     let here = idle();
     on(&here, async move || {
-        let pool = pool(address, PoolConfig::default());
+        let pool = pool(address, &PoolConfig::default());
         for line in ["bye", "twice"] {
             // Whether or not it has heard of it when the connection is put back, it is gone soon.
             ask(&pool, line).await;
@@ -93,7 +93,7 @@ fn idle_ones_are_bounded_in_number_and_time() {
     let here = idle();
     on(&here, async move || {
         let config = PoolConfig { idle: 2, idle_time: Duration::from_millis(50), ..PoolConfig::default() };
-        let pool = pool(address, config);
+        let pool = pool(address, &config);
         let mut lent = Vec::new();
         for _ in 0..4 {
             lent.push(pool.get().await.expect("a connection"));
@@ -114,7 +114,7 @@ fn whoever_finds_all_in_use_waits_in_line_and_not_for_ever() {
     on(&here, async move || {
         let config = PoolConfig { total: 2, ..PoolConfig::default() };
         let tasks: Vec<_> = {
-            let pool = pool(address, config.clone());
+            let pool = pool(address, &config);
             (0..50)
                 .map(|n| {
                     let pool = pool.clone();
@@ -142,23 +142,33 @@ fn whoever_finds_all_in_use_waits_in_line_and_not_for_ever() {
 #[test]
 fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
     let (_server, address) = upstream();
-    let here = idle();
     let (begun, has_begun) = std::sync::mpsc::channel();
-    let in_use = here.workers()[0].spawn(async move || {
-        let pool = pool(address, PoolConfig::default());
+    let serve = async move |mut stream: Stream| -> io::Result<()> {
+        let pool = pool(address, &PoolConfig::default());
         ask(&pool, "kept").await;
         let mut lent = pool.get_new().await.expect("a connection");
         begun.send(()).expect("the test waits");
-        until_so(|| pool.idle() == 0).await;
-        // Idle ones have heard of the drain. This one has not: its answer is not at its end.
+        // The end of input is the news of the drain: the client has not ended.
+        assert_eq!(stream.fill(1).await?, 0);
+        // Its answer is not at its end.
         assert!(timeout(Duration::from_millis(20), lent.fill(1)).await.is_err());
         // And what was begun may still need another.
         drop(pool.get_new().await.expect("a connection"));
-        lent.write_line("last").await.expect("it is open");
-        lent.read_line(16).await.expect("it is open")
-    });
+        lent.write_line("last").await?;
+        let last = lent.read_line(16).await?;
+        // The idle one outlives this handler.
+        spawn(async move {
+            let _kept = pool;
+            std::future::pending::<()>().await;
+        });
+        stream.write(&last.expect("a line")).await
+    };
+    let here = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut client = std::net::TcpStream::connect(tcp(&here)).expect("it listens");
     has_begun.recv().expect("it begins");
     here.drain();
-    assert_eq!(in_use.wait().expect("no panic").as_deref(), Some(&b"last"[..]));
+    let mut last = String::new();
+    io::Read::read_to_string(&mut client, &mut last).expect("an answer");
+    assert_eq!(last, "last");
     here.wait().expect("it ends well before its drain time");
 }

@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::counters::Verdict;
 use crate::desk::{Desk, Handle, InnerFrame};
 use crate::errand::{Connect, Request, Ticket};
-use crate::fs::{Extent, File, FileStat, OpenFile};
+use crate::fs::{Change, Extent, File, FileStat, OpenFile};
 use crate::guard::Panic;
 use crate::operation::Descriptor;
 use crate::ring::{Ring, Side};
@@ -154,6 +154,12 @@ impl<'a> Control<'a> {
     /// new file is found again only when its directory was synced too, which can be opened for that.
     pub fn sync_file(&mut self, file: &File, data_only: bool) -> Ticket {
         self.ask(Request::Sync(file.clone(), if data_only { Extent::Data } else { Extent::All }))
+    }
+
+    /// Removes, renames or makes something by its name, without blocking the worker:
+    /// [`Answer::Changed`](crate::Answer::Changed).
+    pub fn change_names(&mut self, change: Change) -> Ticket {
+        self.ask(Request::Change(change))
     }
 
     fn ask(&mut self, request: Request) -> Ticket {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::desk::Handle;
-use crate::fs::{Extent, File, FileStat, OpenFile};
+use crate::fs::{Change, Extent, File, FileStat, OpenFile};
 use crate::service::Service;
 use crate::udp::{BindUdp, UdpSocket};
 
@@ -32,11 +32,12 @@ pub(crate) enum Request {
     Open(OpenFile),
     Stat(File),
     Read(File, u64, usize),
+    /// Whoever wanted the connection does not any more: it is not opened, if it is not open yet.
+    GiveUp,
     Write(File, u64, Bytes),
     Sync(File, Extent),
+    Change(Change),
     BindUdp(BindUdp),
-    /// Nobody waits any more for the connection that was asked for under this ticket.
-    GiveUp,
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }
@@ -52,6 +53,7 @@ impl fmt::Debug for Request {
             Request::BindUdp(bind) => write!(f, "{bind:?}"),
             Request::Read(file, offset, len) => write!(f, "Read({file:?}, {offset}, {len})"),
             Request::Write(file, offset, bytes) => write!(f, "Write({file:?}, {offset}, {})", bytes.len()),
+            Request::Change(change) => write!(f, "{change:?}"),
             Request::Sync(file, extent) => write!(f, "Sync({file:?}, {extent:?})"),
         }
     }
@@ -74,6 +76,8 @@ pub enum Answer {
     Written(io::Result<usize>),
     /// What was written before is on the disk; or nobody knows what of it is.
     Synced(io::Result<()>),
+    /// A name was changed; or why not.
+    Changed(io::Result<()>),
     /// The socket is bound; or why it is not. Only futures ask for one: [`UdpSocket::bind`].
     Bound(io::Result<UdpSocket>),
 }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use socket2::SockAddr;
 
 use crate::datagram;
+use crate::fs::ChangeKind;
 
 /// The number of a thing in the table.
 pub(crate) type FlightIndex = u32;
@@ -38,6 +39,8 @@ pub(crate) enum Flight {
     OptionValue([libc::c_int; 2]),
     /// A file to open; `root` is held so that its descriptor stays open.
     Path { path: CString, how: OpenHow, root: Option<Arc<OwnedFd>> },
+    /// What is done to a name, and the name that it gets.
+    Change { kind: ChangeKind, path: CString, to: CString },
     /// How much of a sender's address a receive of datagrams brings.
     Envelope(libc::msghdr),
     /// A datagram on its way out: its bytes are held here, and where it goes to, if the socket is not connected.

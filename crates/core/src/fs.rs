@@ -18,6 +18,7 @@
 //! On io_uring everything goes by operations of the ring. On epoll writes and syncs are made by threads of their own,
 //! and the rest by plain calls, which may hold up the worker when what is asked for is not in memory.
 
+mod change;
 mod file;
 mod open_file;
 
@@ -26,8 +27,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::errand::Answer;
+use crate::errand::{Answer, Request};
+use crate::local::Local;
+use crate::task::Asking;
 
+pub use change::Change;
+pub(crate) use change::ChangeKind;
 pub(crate) use file::Extent;
 pub use file::{File, FileStat};
 pub use open_file::OpenFile;
@@ -61,7 +66,21 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 
 /// Writes `bytes` to the file at `path`, in place of what is in it; it is made if it is not there.
 ///
-/// Who reads it meanwhile may see a part of it, and it is not synced: see [`File`] for that.
+/// Who reads it meanwhile may see a part of it, and it is not synced. Where that matters it is written beside, synced
+/// and then put in place:
+///
+/// ```no_run
+/// use campanile_core::fs;
+///
+/// # async fn example(text: String) -> std::io::Result<()> {
+/// let file = fs::File::create("settings.new").await?;
+/// file.write_at(0, text).await?;
+/// file.sync_all().await?;
+/// fs::rename("settings.new", "settings").await?;
+/// fs::File::open(".").await?.sync_all().await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Whatever the kernel says; then the file may have a part of it.
@@ -70,6 +89,59 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// Outside of a worker.
 pub async fn write(path: impl AsRef<Path>, bytes: impl Into<Bytes>) -> io::Result<()> {
     File::create(path).await?.write_at(0, bytes).await
+}
+
+/// Takes the name away from a file, or from a link. The file is gone with its last name, once nobody has it open.
+///
+/// As with all changes of names: dropped before it is done, the future says nothing of whether it will be.
+///
+/// # Errors
+/// Whatever the kernel says (unlink(2)), `NotFound` for instance.
+///
+/// # Panics
+/// Outside of a worker.
+pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    change(Change::remove_file(path)).await
+}
+
+/// Removes a directory in which nothing is.
+///
+/// # Errors
+/// Whatever the kernel says (rmdir(2)), `DirectoryNotEmpty` for instance.
+///
+/// # Panics
+/// Outside of a worker.
+pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    change(Change::remove_dir(path)).await
+}
+
+/// Gives a file, or a directory, another name within its file system, at once in place of whatever has that.
+///
+/// # Errors
+/// Whatever the kernel says (rename(2)), `CrossesDevices` for instance.
+///
+/// # Panics
+/// Outside of a worker.
+pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    change(Change::rename(from, to)).await
+}
+
+/// Makes a directory.
+///
+/// # Errors
+/// Whatever the kernel says (mkdir(2)), `AlreadyExists` for instance.
+///
+/// # Panics
+/// Outside of a worker.
+pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    change(Change::create_dir(path)).await
+}
+
+async fn change(change: Change) -> io::Result<()> {
+    match Asking::new(Local::expect("a change of names"), Request::Change(change)).await {
+        Answer::Changed(changed) => changed,
+        other => Err(no_answer(&other)),
+    }
 }
 
 /// For an answer to something else than what was asked, which there is not.

@@ -15,7 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker as StdWaker};
 
+use crate::desk::Handle;
 use crate::errand::{Answer, Asker, Request, Ticket};
+use crate::guard::let_go;
 use crate::operation::Descriptor;
 use crate::task::{Sleeps, Tasks};
 use crate::time::Time;
@@ -46,6 +48,10 @@ pub(crate) struct Local {
     pub(crate) sleeps: Sleeps,
     /// Bytes that a stream holds for each direction.
     stream_buffer: usize,
+    /// Open connections whose streams are no handler's of theirs, for which a drain does not wait.
+    held: Cell<u32>,
+    /// The server drains, and no connections but these are left.
+    is_last_call: Cell<bool>,
     /// The worker is hosted, and nobody looks in here before it is called.
     is_unattended: Cell<bool>,
 }
@@ -63,6 +69,8 @@ struct Awaited {
     ticket: Ticket,
     answer: Option<Answer>,
     waker: Option<StdWaker>,
+    /// What is being opened for it, and is given up with it.
+    opening: Option<Handle>,
 }
 
 /// The length of a turn, for this thread. Dropping it restores what was before.
@@ -90,6 +98,8 @@ impl Local {
             tasks: Tasks::default(),
             sleeps: Sleeps::default(),
             stream_buffer,
+            held: Cell::new(0),
+            is_last_call: Cell::new(false),
             is_unattended: Cell::new(false),
         }
     }
@@ -97,6 +107,12 @@ impl Local {
     /// Makes this the worker whose turn it is.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         Entered(CURRENT.with(|current| current.replace(Some(Rc::clone(self)))))
+    }
+
+    /// Calls what is to find this worker as if it were in a turn of it.
+    pub(crate) fn as_in_turn<T>(self: &Rc<Self>, call: impl FnOnce() -> T) -> T {
+        let _turn = self.enter();
+        call()
     }
 
     /// The worker whose turn it is on this thread.
@@ -241,7 +257,7 @@ impl Local {
     /// Leaves a request whose answer a future waits for, in the slot that is returned.
     pub(crate) fn ask_and_wait(&self, request: Request) -> (u32, Ticket) {
         let ticket = self.next_ticket();
-        let awaited = Awaited { ticket, answer: None, waker: None };
+        let awaited = Awaited { ticket, answer: None, waker: None, opening: None };
         let mut answers = self.answers.borrow_mut();
         let slot = match answers.free.pop() {
             Some(slot) => {
@@ -308,14 +324,53 @@ impl Local {
         answers.slots.len() - answers.free.len()
     }
 
+    /// A connection is being opened for whoever waits there.
+    pub(crate) fn note_opening(&self, slot: u32, ticket: Ticket, name: Handle) {
+        let mut answers = self.answers.borrow_mut();
+        let awaited = answers.slots.get_mut(slot as usize).and_then(Option::as_mut);
+        if let Some(awaited) = awaited.filter(|awaited| awaited.ticket == ticket) {
+            awaited.opening = Some(name);
+        }
+    }
+
     /// Nobody waits any more.
     pub(crate) fn abandon(&self, slot: u32, ticket: Ticket) {
-        if self.is_awaited(slot, ticket) {
-            let mut answers = self.answers.borrow_mut();
-            let freed = answers.slots[slot as usize].take();
-            answers.free.push(slot);
-            drop(answers);
-            drop(freed);
+        if !self.is_awaited(slot, ticket) {
+            return;
+        }
+        let mut answers = self.answers.borrow_mut();
+        let freed = answers.slots[slot as usize].take();
+        answers.free.push(slot);
+        drop(answers);
+        if let Some(Awaited { answer: None, opening: Some(name), .. }) = &freed {
+            self.put_request(Asker::Connection(*name), ticket, Request::GiveUp);
+        }
+        drop(freed);
+    }
+
+    pub(crate) fn count_held(&self, more: bool) {
+        let held = self.held.get();
+        self.held.set(if more { held + 1 } else { held - 1 });
+    }
+
+    /// Open connections whose streams are no handler's of theirs.
+    pub(crate) fn held(&self) -> u32 {
+        self.held.get()
+    }
+
+    pub(crate) fn is_last_call(&self) -> bool {
+        self.is_last_call.get()
+    }
+
+    /// From now on these streams end as well; false if that was said before.
+    pub(crate) fn call_last(&self) -> bool {
+        !self.is_last_call.replace(true)
+    }
+
+    /// Drops what nobody will do any more.
+    pub(crate) fn forget_requests(&self) {
+        while let Some(request) = self.next_request() {
+            let_go(request);
         }
     }
 

@@ -26,7 +26,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use crate::buffer_ring::{self};
 use crate::file_pool::FilePool;
 use crate::flight::{Flight, FlightIndex, Flights};
-use crate::fs::Extent;
+use crate::fs::{ChangeKind, Extent};
 use crate::send_pool::{BufferIndex, SendPool};
 use crate::token::Token;
 
@@ -114,8 +114,8 @@ pub(crate) enum Submission {
         to: Descriptor,
         list: FlightIndex,
     },
-    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until no
-    /// buffer was left, or until one that is empty, after which the kernel ends it.
+    /// Receive datagrams, each into a buffer of the ring, behind its head (see `datagram.rs`): until cancelled, until
+    /// no buffer was left, or until one that is empty, which the kernel takes for an end.
     ReceiveDatagrams {
         from: Descriptor,
         envelope: FlightIndex,
@@ -188,6 +188,10 @@ pub(crate) enum Submission {
     Sync {
         file: Descriptor,
         extent: Extent,
+    },
+    /// Change the name of a file; `names` says which, and how.
+    Change {
+        names: FlightIndex,
     },
     /// Tell once when the peer has reset the connection, or ended it: for when nothing is received.
     WatchPeer {
@@ -282,7 +286,8 @@ impl Submission {
             | Submission::Stat { .. }
             | Submission::Read { .. }
             | Submission::Write { .. }
-            | Submission::Sync { .. } => self.prepare_file(memory),
+            | Submission::Sync { .. }
+            | Submission::Change { .. } => self.prepare_file(memory),
         }
         .user_data(token.raw())
     }
@@ -354,8 +359,20 @@ impl Submission {
                 };
                 on!(file, |fd| opcode::Fsync::new(fd).flags(flags).build())
             }
+            Submission::Change { names } => prepare_change(names, memory),
             _ => unreachable!("files only"),
         }
+    }
+}
+
+fn prepare_change(names: FlightIndex, memory: &Memory) -> squeue::Entry {
+    let Flight::Change { kind, path, to } = flight(memory, names) else { unreachable!("names") };
+    let (here, path, to) = (types::Fd(libc::AT_FDCWD), path.as_ptr(), to.as_ptr());
+    match *kind {
+        ChangeKind::RemoveFile => opcode::UnlinkAt::new(here, path).build(),
+        ChangeKind::RemoveDir => opcode::UnlinkAt::new(here, path).flags(libc::AT_REMOVEDIR).build(),
+        ChangeKind::Rename => opcode::RenameAt::new(here, path, here, to).build(),
+        ChangeKind::CreateDir { mode } => opcode::MkDirAt::new(here, path).mode(mode).build(),
     }
 }
 

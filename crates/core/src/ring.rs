@@ -97,6 +97,9 @@ pub(crate) trait Ring {
     /// [`stat_now`](Self::stat_now) may be used. Asked once per file.
     fn stats_at_once(&self, file: RawFd) -> bool;
 
+    /// Whether a file can be read and written at an offset, which never waits. Asked once per file.
+    fn has_offsets(&self, file: RawFd) -> bool;
+
     /// What is known of a file, by a plain call. The ring's own operation always goes to a thread of the kernel's:
     /// 5.2 µs of processor time alone and 2.1 µs in batches of 16, where fstat(2) took 0.3 µs (Linux 6.18, ext4).
     ///

@@ -22,7 +22,7 @@ use crate::ring::Side;
 
 pub use connect::connect;
 pub use half::{ReadHalf, WriteHalf};
-use pipe::{Addresses, Pipe};
+use pipe::Pipe;
 
 /// A connection, to read from and write to by futures.
 ///
@@ -118,13 +118,6 @@ impl Stream {
     /// As [`fill`](Self::fill).
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<usize>> {
         self.read.poll_fill(cx, n)
-    }
-
-    /// Whether a drain of the server is the end of input to a reader with nothing unread. It is so of connections that
-    /// were accepted. Of those that were opened by [`connect`] it is not, since an answer would look complete that is
-    /// not; one that is only kept for later is to hear of it, or the drain waits for it.
-    pub fn set_hears_drain(&mut self, hears: bool) {
-        self.read.set_hears_drain(hears);
     }
 
     /// What was received and not consumed.
@@ -248,26 +241,21 @@ impl Stream {
 
     async fn address(&self, side: Side) -> io::Result<Address> {
         let pipe = &self.read.pipe;
-        {
-            let mut state = pipe.state();
-            state.addresses = Some(Box::new(Addresses { wanted: Some(side), ..Addresses::default() }));
-            pipe.nudge(&state);
-        }
         poll_fn(|cx| {
             let mut state = pipe.state();
             let waiter = state.waiter(cx.waker());
             let error = state.over.is_some().then(|| state.error());
-            let Some(addresses) = state.addresses.as_deref_mut() else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            match (addresses.known.take(), error) {
-                (Some(known), _) => Poll::Ready(known),
-                (None, Some(error)) => Poll::Ready(Err(error)),
-                (None, None) => {
-                    addresses.waiter = waiter;
-                    Poll::Pending
-                }
+            let asked = state.addresses.get_or_insert_default().of(side);
+            if let Some(known) = asked.get() {
+                return Poll::Ready(known);
             }
+            if let Some(error) = error {
+                return Poll::Ready(Err(error));
+            }
+            asked.is_wanted = true;
+            asked.waiters.push(waiter);
+            pipe.nudge(&state);
+            Poll::Pending
         })
         .await
     }

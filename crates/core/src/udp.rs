@@ -22,17 +22,19 @@ use crate::task::Asking;
 
 pub(crate) use counter::{Counter, Letter, Limits, Wants};
 
-/// A socket for datagrams, of a worker: bound in a task, a handler, or what [`Server::on_start`](crate::Server::on_start)
-/// runs. It stays on its worker, and any number of tasks there may share it (`Rc<UdpSocket>`).
+/// A socket for datagrams, of a worker: bound in a task, in a handler, or in what
+/// [`Server::on_start`](crate::Server::on_start) runs. It stays on its worker, and any number of tasks there may share
+/// it (`Rc<UdpSocket>`).
 ///
 /// Datagrams are received from the moment it is bound, into the receive buffers of the worker, and lie here until they
-/// are taken: at most [`Config::datagrams_unread`](crate::Config) of them or [`Config::datagram_bytes_unread`]
-/// (crate::Config) bytes. Beyond that reading pauses until half of them were taken; the kernel's buffer of the socket
-/// fills meanwhile ([`UdpOptions::receive_buffer`]), and then it drops what comes, as it does for any slow reader of UDP.
+/// are taken. When there are [`Config::datagrams_unread`](crate::Config) of them, or so many bytes as
+/// [`Config::datagram_bytes_unread`](crate::Config) says, reading pauses until half were taken. Meanwhile the kernel's
+/// buffer of the socket fills ([`UdpOptions::receive_buffer`]), and then it drops what comes, as it does for any slow
+/// reader of UDP.
 ///
-/// A datagram of more than [`Config::receive_buffer_len`](crate::Config) less 44 bytes does not fit into a buffer. It is
-/// dropped, and counted ([`Counters::datagrams_cut`](crate::Counters)): half a datagram is no use to anybody. By default
-/// that is 16,340 bytes, far more than any packet of an ordinary network.
+/// A datagram of more than [`Config::receive_buffer_len`](crate::Config) less 44 bytes does not fit into a buffer. It
+/// is dropped, and counted ([`Counters::datagrams_cut`](crate::Counters)): half a datagram is no use to anybody. By
+/// default that is one of more than 16,340 bytes, where an Ethernet carries less than 1,500 without fragments.
 ///
 /// Dropping it closes the socket, once what was being sent is out. Datagrams that were not taken are lost then, and so
 /// they are when the server stops.
@@ -70,8 +72,8 @@ pub struct UdpOptions {
     pub receive_buffer: Option<u32>,
     /// Bytes that the kernel holds of what was not sent yet (SO_SNDBUF); its own choice by default.
     pub send_buffer: Option<u32>,
-    /// Who is on the other side: only its datagrams come in, [`UdpSocket::send`] goes there, and that nobody is there is
-    /// told by the next receive (connect(2)). `None`, by default, for anybody.
+    /// Who is on the other side: only its datagrams come in, [`UdpSocket::send`] goes there, and the next receive tells
+    /// if nobody is there (connect(2)). `None`, by default, for anybody.
     pub peer: Option<SocketAddr>,
 }
 
@@ -160,8 +162,8 @@ impl UdpSocket {
     /// whether anybody will get it: UDP promises none of that.
     ///
     /// What the tasks of a worker send in a turn goes out together. If [`Config::datagrams_unsent`](crate::Config) are
-    /// under way already, this waits first, and dropping the future then sends nothing; after that the datagram goes out
-    /// whether or not anybody waits for it.
+    /// under way already, this waits first, and dropping the future then sends nothing; after that the datagram goes
+    /// out whether or not anybody waits for it.
     ///
     /// # Errors
     /// What the kernel says: a datagram that is too long (EMSGSIZE), an address that cannot be reached.

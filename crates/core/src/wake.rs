@@ -131,9 +131,9 @@ impl Mailbox {
 
     /// The worker has ended. A letter is either thrown away here, or put in after the lock was released here, and
     /// then whoever puts it in sees the flag.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self) -> Letters {
         self.closed.store(true, Ordering::Release);
-        self.collect();
+        self.collect()
     }
 
     /// Whether a letter waits that the worker was kicked for: what one looks at that is kicked by a [`Bell`].

@@ -28,6 +28,7 @@ mod ending;
 mod errands;
 mod guests;
 mod hosting;
+mod letters;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
@@ -49,7 +50,7 @@ use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
-use crate::guard::guard;
+use crate::guard::let_go;
 use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::ring::{Abilities, Ring};
@@ -164,7 +165,7 @@ pub(crate) fn memory_for(config: &Config) -> Memory {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker over `ring`, which was made for `memory`.
+    /// A worker over `ring`, which was made for `memory`; its factory is made as if in a turn, so that it may spawn.
     ///
     /// # Errors
     /// When other threads' wake-ups cannot be set up.
@@ -173,10 +174,10 @@ impl<R: Ring> Worker<R> {
         memory: Memory,
         config: Config,
         clock: Box<dyn Clock>,
-        factory: Factory,
+        make: impl FnOnce() -> Factory,
     ) -> io::Result<Worker<R>> {
         let kick = ring.kick(&memory, Token::new(Kind::Wake, Generation::default(), 0))?;
-        Ok(Worker::kicked_by(kick, ring, memory, config, clock, factory))
+        Ok(Worker::kicked_by(kick, ring, memory, config, clock, make))
     }
 
     /// A worker that hears of its letters by `kick`.
@@ -186,11 +187,13 @@ impl<R: Ring> Worker<R> {
         memory: Memory,
         config: Config,
         clock: Box<dyn Clock>,
-        factory: Factory,
+        make: impl FnOnce() -> Factory,
     ) -> Worker<R> {
         let mailbox = Arc::new(Mailbox::new(kick));
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
+        let desk = Desk::new(Arc::clone(&mailbox), &config);
+        let factory = desk.local.as_in_turn(make);
         Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
@@ -203,7 +206,7 @@ impl<R: Ring> Worker<R> {
             guests: Guests::default(),
             datagrams: Datagrams::default(),
             timers: TimerWheel::new(0),
-            desk: Desk::new(Arc::clone(&mailbox), &config),
+            desk,
             mailbox,
             limits,
             config,
@@ -451,41 +454,6 @@ impl<R: Ring> Worker<R> {
         self.submit(Kind::CloseStray, 0, Submission::Close { descriptor });
     }
 
-    fn kicked(&mut self, completion: &Completion) {
-        self.ring.kicked(completion, &self.memory);
-        self.read_letters();
-    }
-
-    fn read_letters(&mut self) {
-        let letters = self.mailbox.collect();
-        for wakee in letters.wakes {
-            self.wake(wakee);
-        }
-        for job in letters.jobs {
-            if let Err(panic) = guard(job) {
-                self.desk.counters.panicked += 1;
-                tracing::error!("what another thread wanted done panicked: {panic}");
-            }
-        }
-        for question in letters.questions {
-            question.answer(&self.counters());
-        }
-        for reply in letters.roll_calls {
-            // Whoever asked may have gone.
-            let _ = reply.send(());
-        }
-        self.lend_listeners(&letters.listeners);
-        if letters.look_again {
-            self.look_again();
-        }
-        if letters.drain {
-            self.drain(letters.heir, letters.shared);
-        }
-        if letters.stop {
-            self.stop();
-        }
-    }
-
     /// Wakes that services of this worker gave each other; those that come of it are for the next turn.
     fn wake_locally(&mut self) {
         if !self.desk.local.has_wakes() {
@@ -653,6 +621,7 @@ impl<R: Ring> Drop for Worker<R> {
     fn drop(&mut self) {
         // A worker dropped while it runs (a panic, a broken ring) still has to get its memory back. Its time for that
         // begins now, however long the turn has taken.
+        let _turn = self.desk.local.enter();
         self.look_at_the_clock();
         self.stop();
         while self.ring.in_flight() > 0 {
@@ -661,8 +630,9 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         let drained = self.ring.in_flight() == 0;
-        self.mailbox.close();
+        let_go(self.mailbox.close());
         self.let_go_of_state();
+        self.desk.local.forget_requests();
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use campanile_core::fs::Change;
 use campanile_core::{
     Answer, Bytes, Config, Context, Event, File, Flow, OpenFile, RingKind, Server, ServerHandle, Service,
 };
@@ -50,6 +51,7 @@ enum Ask {
     Write(u64, Bytes),
     Sync { data_only: bool },
     Read(u64, usize),
+    Change(Change),
 }
 
 /// What was said to that.
@@ -79,6 +81,7 @@ impl Clerk {
         let ask = self.asks.pop_front().filter(|_| !failed);
         match (ask, &self.file) {
             (Some(Ask::Open(file)), _) => cx.open_file(file),
+            (Some(Ask::Change(change)), _) => cx.change_names(change),
             (Some(Ask::Write(offset, bytes)), Some(file)) => cx.write_file(file, offset, bytes),
             (Some(Ask::Sync { data_only }), Some(file)) => cx.sync_file(file, data_only),
             (Some(Ask::Read(offset, len)), Some(file)) => cx.read_file(file, offset, len),
@@ -103,7 +106,7 @@ impl Service for Clerk {
                 Said::Done
             }),
             Answer::Written(written) => said(written, Said::Count),
-            Answer::Synced(synced) => said(synced, |()| Said::Done),
+            Answer::Synced(done) | Answer::Changed(done) => said(done, |()| Said::Done),
             Answer::Read(read) => said(read, |bytes| Said::Bytes(bytes.to_vec())),
             _ => panic!("nothing else was asked for"),
         });
@@ -247,6 +250,9 @@ fn errors_are_those_of_the_kernel() {
     fs::write(place.at("there"), "content").expect("a writable place");
     fs::create_dir(place.at("below")).expect("a writable place");
     let root = Arc::new(OwnedFd::from(fs::File::open(place.at("below")).expect("a directory")));
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, place.at("pipe"), rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a writable place");
     let new = |file: OpenFile| file.write(true).create(true);
     let text = Bytes::from_static(b"text");
     for ring in RINGS {
@@ -264,6 +270,19 @@ fn errors_are_those_of_the_kernel() {
         assert_eq!(errno(last(far.to_vec())), Some(libc::EINVAL));
         let no_disk = [Ask::Open(OpenFile::at("/dev/null")), Ask::Sync { data_only: false }];
         assert_eq!(errno(last(no_disk.to_vec())), Some(libc::EINVAL));
+        let names = [
+            Change::create_dir(place.at("dir")),
+            Change::rename(place.at("dir"), place.at("renamed")),
+            Change::remove_dir(place.at("renamed")),
+        ];
+        assert_eq!(office.ask(names.map(Ask::Change)), [Said::Done, Said::Done, Said::Done], "{ring}");
+        assert_eq!(errno(last(vec![Ask::Change(Change::remove_dir(&place.0))])), Some(libc::ENOTEMPTY));
+        assert_eq!(errno(last(vec![Ask::Change(Change::remove_file(&place.0))])), Some(libc::EISDIR));
+        // A pipe has no offsets, and nobody waits until somebody writes to it.
+        let read_pipe = [Ask::Open(OpenFile::at(place.at("pipe")).write(true).read(true)), Ask::Read(0, 1)];
+        assert_eq!(errno(last(read_pipe.to_vec())), Some(libc::ESPIPE));
+        let fill_pipe = [read_pipe[0].clone(), Ask::Write(0, content(1, 100_000))];
+        assert_eq!(errno(last(fill_pipe.to_vec())), Some(libc::ESPIPE));
         // A directory can be synced, and not be written.
         let directory = [Ask::Open(OpenFile::at(place.at("below"))), Ask::Sync { data_only: false }];
         assert_eq!(last(directory.to_vec()), Said::Done, "{ring}");

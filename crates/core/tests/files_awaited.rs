@@ -109,6 +109,15 @@ async fn everything(path: PathBuf) -> io::Result<()> {
     assert_eq!(none.kind(), io::ErrorKind::NotFound);
     let full = OpenFile::at("/dev/full").write(true).open().await?.write_at(0, "x").await;
     assert_eq!(full.expect_err("it is full").kind(), io::ErrorKind::StorageFull);
+    let beside = path.with_extension("beside");
+    fs::rename(&path, &beside).await?;
+    fs::remove_file(&beside).await?;
+    fs::create_dir(&beside).await?;
+    assert_eq!(fs::create_dir(&beside).await.expect_err("it is there").kind(), io::ErrorKind::AlreadyExists);
+    fs::remove_dir(&beside).await?;
+    let gone = fs::remove_file(&beside).await.expect_err("it is gone");
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    assert_eq!(fs::rename("a\0b", "c").await.expect_err("no name").kind(), io::ErrorKind::InvalidInput);
     // What was read is still there, though its file is closed.
     drop(file);
     assert!(first == content(1, 1_000));
@@ -142,10 +151,12 @@ impl<F: Future> Future for Dropped<F> {
 }
 
 /// Reads after how many polls, and how; and tells whether it came to its end before.
-async fn drop_somewhere(path: PathBuf, mut stream: Stream) -> io::Result<()> {
+async fn drop_somewhere(place: PathBuf, mut stream: Stream) -> io::Result<()> {
     let mut how = [0; 2];
     while stream.read_exact(&mut how).await.is_ok() {
-        let future = Some(Box::pin(everything(path.clone())));
+        // What was dropped may have left something.
+        let path = place.join(format!("{}-{}", how[0], how[1]));
+        let future = Some(Box::pin(everything(path)));
         let done = Dropped { future, polls: how[0], at_once: how[1] == 1 }.await.transpose()?;
         stream.write(if done.is_some() { b"y" } else { b"n" }).await?;
     }
@@ -179,7 +190,7 @@ fn futures_are_dropped_wherever_they_wait() {
 /// Has futures dropped after so many polls, at once and later, from the least on until one comes to its end before.
 fn drop_after(ring: RingKind, polls: [RangeInclusive<u8>; 2]) {
     let place = Place::new("files-dropped");
-    let path = place.0.join("file");
+    let path = place.0.clone();
     // A buffer that is not given back would soon be missed.
     let config = Config { file_buffers: 3, file_buffer_len: 100_000, ..Config::default() };
     let server = Server::new().listen("127.0.0.1:0").workers(1).config(config).ring(ring);

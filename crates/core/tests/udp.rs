@@ -30,7 +30,7 @@ fn any() -> SocketAddr {
 
 /// A server that listens nowhere.
 fn serve(ring: RingKind, workers: usize, config: Config) -> ServerHandle {
-    let server = Server::new().workers(workers).config(config).ring(ring).on_start(async |_| {});
+    let server = Server::new().workers(workers).config(config).ring(ring);
     server.run().expect("either ring can be had here")
 }
 

@@ -197,7 +197,6 @@ impl Pool {
             let Idle { mut stream, until } = self.0.idle.borrow_mut().pop()?;
             let mut cx = Context::from_waker(Waker::noop());
             if until > now() && stream.poll_fill(&mut cx, 1).is_pending() {
-                stream.set_hears_drain(false);
                 return Some(stream);
             }
         }
@@ -214,8 +213,6 @@ impl Pool {
 
     fn put_back(&self, mut stream: Stream) {
         let Shared { config, idle, .. } = &*self.0;
-        // An idle connection ends when the server drains: nobody waits for it then.
-        stream.set_hears_drain(true);
         if config.idle == 0 || !self.is_kept(&mut stream) {
             return;
         }

@@ -141,13 +141,7 @@ impl Connection {
         Some((Kind::Cancel, Submission::Cancel { target }))
     }
 
-    /// Whether it is being opened for whoever asked like this.
-    pub(crate) fn is_opened_for(&self, asker: (Asker, Ticket)) -> bool {
-        self.opening.as_deref().is_some_and(|opening| opening.asker == asker)
-    }
-
-    /// The step that is under way is cancelled: the deadline is over, or nobody waits any more.
-    pub(crate) fn opening_timed_out(&mut self) {
+    pub(super) fn opening_timed_out(&mut self) {
         if let Some(opening) = self.opening.as_deref_mut()
             && let InFlight::Operation { flight, cancelled: false } = opening.in_flight
         {
@@ -219,6 +213,13 @@ impl Connection {
                 self.drive(env);
             }
             Some(Err(_)) => self.end(Reason::NotConnected, env),
+        }
+    }
+
+    /// Nobody wants it any more.
+    pub(crate) fn give_up(&mut self, env: &mut Env<'_>) {
+        if self.stage == Stage::Opening {
+            self.end(Reason::NotConnected, env);
         }
     }
 

@@ -50,6 +50,8 @@ struct OpenedFile {
     descriptor: RawFd,
     /// Whether what is known of it is told without a wait; `None` before anybody asked.
     stats_at_once: Cell<Option<bool>>,
+    /// Whether it can be read and written at an offset; `None` before anybody did.
+    has_offsets: Cell<Option<bool>>,
     local: Rc<Local>,
 }
 
@@ -83,7 +85,7 @@ impl File {
     /// keeps them for long copies them.
     ///
     /// # Errors
-    /// Whatever the kernel says.
+    /// Whatever the kernel says; `NotSeekable` for what has no offsets, as a pipe.
     pub async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         match self.ask(Request::Read(self.clone(), offset, len)).await {
             Answer::Read(read) => read,
@@ -99,7 +101,8 @@ impl File {
     /// see [`sync_all`](Self::sync_all).
     ///
     /// # Errors
-    /// Whatever the kernel says, `StorageFull` for instance; then some of the bytes may be written.
+    /// Whatever the kernel says, `StorageFull` for instance; then some of the bytes may be written. `NotSeekable` for
+    /// what has no offsets, as a pipe.
     pub async fn write_at(&self, offset: u64, bytes: impl Into<Bytes>) -> io::Result<()> {
         let (mut bytes, mut offset): (Bytes, u64) = (bytes.into(), offset);
         loop {
@@ -159,8 +162,8 @@ impl File {
     }
 
     pub(crate) fn new(descriptor: RawFd, local: &Rc<Local>) -> File {
-        let stats_at_once = Cell::new(None);
-        File(Rc::new(OpenedFile { descriptor, stats_at_once, local: Rc::clone(local) }))
+        let (stats_at_once, has_offsets) = (Cell::new(None), Cell::new(None));
+        File(Rc::new(OpenedFile { descriptor, stats_at_once, has_offsets, local: Rc::clone(local) }))
     }
 
     pub(crate) fn raw(&self) -> RawFd {
@@ -176,6 +179,17 @@ impl File {
             at_once
         });
         at_once.then(|| ring.stat_now(*descriptor))
+    }
+
+    /// Fails if it is a pipe, a socket or a terminal: those have no offsets, and io_uring would wait for them for as
+    /// long as it takes, though nobody may wait for the answer any more.
+    pub(crate) fn check_offsets(&self, ring: &dyn Ring) -> io::Result<()> {
+        let OpenedFile { descriptor, has_offsets, .. } = &*self.0;
+        let has_offsets = has_offsets.get().unwrap_or_else(|| {
+            has_offsets.set(Some(ring.has_offsets(*descriptor)));
+            has_offsets.get() == Some(true)
+        });
+        if has_offsets { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESPIPE)) }
     }
 }
 

@@ -183,6 +183,6 @@ impl OpenFile {
     }
 }
 
-fn invalid(why: &'static str) -> io::Error {
+pub(super) fn invalid(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }

@@ -368,6 +368,10 @@ impl Ring for KernelRing {
         plain::stats_at_once(file)
     }
 
+    fn has_offsets(&self, file: RawFd) -> bool {
+        plain::has_offsets(file)
+    }
+
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         plain::stat_now(file)
     }

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
+use rustix::fs::{AtFlags, CWD, Mode, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -22,7 +23,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::address::Address;
 use crate::datagram;
 use crate::flight::{Flight, FlightIndex, MAX_RANGES};
-use crate::fs::{Extent, FileStat};
+use crate::fs::{ChangeKind, Extent, FileStat};
 use crate::operation::{Completion, Descriptor, Half, Memory, ONCE_LEN, Outcome, Submission, flight};
 use crate::udp::UdpOptions;
 use crate::wake::Kick;
@@ -89,6 +90,7 @@ pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Res
             Ok(read? as u32)
         }),
         Submission::Write { .. } | Submission::Sync { .. } => to_disk(submission)?,
+        Submission::Change { names } => zero(change(names, memory)),
         _ => return None,
     })
 }
@@ -135,6 +137,16 @@ fn open_file(path: FlightIndex, direct: bool, memory: &Memory) -> io::Result<u32
     // SAFETY: path, figures and root are in the air until this completes.
     let file = unsafe { libc::syscall(libc::SYS_openat2, root, path, how, len) };
     checked(file as i32)
+}
+
+fn change(names: FlightIndex, memory: &Memory) -> io::Result<()> {
+    let Flight::Change { kind, path, to } = flight(memory, names) else { unreachable!("names") };
+    Ok(match *kind {
+        ChangeKind::RemoveFile => rustix::fs::unlinkat(CWD, path, AtFlags::empty()),
+        ChangeKind::RemoveDir => rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR),
+        ChangeKind::Rename => rustix::fs::renameat(CWD, path, CWD, to),
+        ChangeKind::CreateDir { mode } => rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)),
+    }?)
 }
 
 fn stat(file: RawFd, answer: FlightIndex, memory: &Memory) -> io::Result<u32> {
@@ -288,6 +300,11 @@ pub(super) fn address(fd: RawFd, side: Side) -> io::Result<Address> {
 /// Whether fstat(2) of this file never waits.
 pub(super) fn stats_at_once(file: RawFd) -> bool {
     rustix::fs::fstatfs(borrowed(file)).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+}
+
+/// Whether this file has offsets: pipes, sockets and terminals have none (lseek(2)).
+pub(super) fn has_offsets(file: RawFd) -> bool {
+    rustix::fs::seek(borrowed(file), SeekFrom::Current(0)).is_ok()
 }
 
 pub(super) fn stat_now(file: RawFd) -> io::Result<FileStat> {

@@ -13,8 +13,9 @@
 //!   is gone at once. Its number may be somebody else's by then: see [`place`].
 //! * One operation at a time may take input of a descriptor and one give output, as the worker has it; one more is
 //!   refused (EBUSY). Datagrams that find one before them waiting for room wait behind it.
-//! * Files are opened and read by plain calls as well: what is not in memory is waited for by the whole worker. A pool
-//!   of threads would cost every read that *is* in memory two switches between threads, which is more than the read.
+//! * Files are opened, read and renamed by plain calls as well: what is not in memory is waited for by the whole
+//!   worker. A pool of threads would cost every read that *is* in memory two switches between threads, which is more
+//!   than the read.
 //! * What is written to files, and synced, is done by [`helpers`]: a sync waits for the disk always, and a write for as
 //!   long as it takes to make room in the page cache, which is seconds when a disk is busy.
 
@@ -430,6 +431,10 @@ impl Ring for PollRing {
 
     fn stats_at_once(&self, file: RawFd) -> bool {
         plain::stats_at_once(file)
+    }
+
+    fn has_offsets(&self, file: RawFd) -> bool {
+        plain::has_offsets(file)
     }
 
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {

@@ -182,6 +182,10 @@ impl<P: Peers> Ring for SimulatedRing<P> {
         self.outside.borrow().world.stats_at_once
     }
 
+    fn has_offsets(&self, _: RawFd) -> bool {
+        true
+    }
+
     fn stat_now(&self, file: RawFd) -> io::Result<FileStat> {
         self.outside.borrow_mut().world.stat(file)
     }

@@ -147,7 +147,8 @@ impl Server {
     }
 
     /// Starts: `state` is called once on each worker's thread, and what it returns is that worker's own; `make` makes
-    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`.
+    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`. It may
+    /// [spawn](crate::spawn) what looks after it.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
@@ -205,11 +206,12 @@ impl Server {
         self.start(&factory)
     }
 
-    /// Starts a server that listens nowhere, and only runs what [`on_start`](Self::on_start) says, until it is stopped.
+    /// Starts a server that need not listen anywhere: it runs what [`on_start`](Self::on_start) says, and what is
+    /// [spawned on its workers](ServerHandle::workers), until it is stopped.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
     pub fn run(self) -> Result<ServerHandle, ServeError> {
-        self.serve(async |_: Stream| {})
+        self.on_start(async |_| {}).serve(async |_: Stream| {})
     }
 }

@@ -31,7 +31,7 @@ pub async fn connect(to: impl Into<Connect>) -> Result<Stream, ConnectError> {
     let to: Connect = to.into();
     let address = to.to.clone();
     let request = Request::Connect(to, Box::new(endpoint));
-    match Asking::connecting(local, request).await {
+    match Asking::new(local, request).await {
         Answer::Connected(Ok(_)) => Ok(stream),
         Answer::Connected(Err(error)) => Err(error),
         // There is no other answer to it.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Waker as StdWaker};
+use std::task::{Context as TaskContext, Poll, Waker as StdWaker};
 
 use super::pipe::{Pipe, State};
 use super::{Ending, Stream};
@@ -30,8 +30,8 @@ pub(crate) struct Endpoint {
 }
 
 enum Handler {
-    /// The stream is somebody else's.
-    Elsewhere,
+    /// The stream is somebody else's. Counted while it is open and has one.
+    Elsewhere(Option<Held>),
     Unbegun(Handle),
     Running(Handling),
     Done,
@@ -47,9 +47,8 @@ impl Endpoint {
     /// The endpoint of a connection, and its stream for whoever wants it.
     pub(crate) fn connected(local: Rc<Local>) -> (Endpoint, Stream) {
         let pipe = Pipe::new(local);
-        pipe.state().hears_drain = false;
         let stream = Stream::new(Rc::clone(&pipe));
-        (Endpoint { pipe, handler: Handler::Elsewhere }, stream)
+        (Endpoint { pipe, handler: Handler::Elsewhere(None) }, stream)
     }
 
     /// Moves bytes and polls the handler for as long as that gets anywhere.
@@ -79,14 +78,14 @@ impl Endpoint {
 
     /// Polls the handler, if there is one.
     fn poll(&mut self, cx: &Context<'_>) {
-        if matches!(self.handler, Handler::Elsewhere | Handler::Done) {
+        if matches!(self.handler, Handler::Elsewhere(_) | Handler::Done) {
             return;
         }
         let waker = self.pipe.state().own.get_or_insert_with(|| cx.waker().into()).clone();
         let mut handling = match std::mem::replace(&mut self.handler, Handler::Done) {
             Handler::Unbegun(handle) => handle(Stream::new(Rc::clone(&self.pipe))),
             Handler::Running(handling) => handling,
-            Handler::Elsewhere | Handler::Done => return,
+            Handler::Elsewhere(_) | Handler::Done => return,
         };
         let call = InCall::begin(&self.pipe);
         let ending = handling.as_mut().poll(&mut TaskContext::from_waker(&waker));
@@ -94,14 +93,13 @@ impl Endpoint {
             self.handler = Handler::Running(handling);
             return drop(call);
         }
+        // Its stream may live on in a task.
         drop(handling);
         drop(call);
-        if let std::task::Poll::Ready(Ending::Failed(error)) = ending {
+        if let Poll::Ready(Ending::Failed(error)) = ending {
             tracing::debug!("a handler failed: {error}");
             self.pipe.state().aborted = true;
         }
-        let mut state = self.pipe.state();
-        (state.reader_gone, state.writer_gone) = (true, true);
     }
 
     /// The connection is over.
@@ -110,7 +108,7 @@ impl Endpoint {
         let held = {
             let mut state = self.pipe.state();
             state.over = Some(reason);
-            state.name = None;
+            (state.name, state.is_reading) = (None, false);
             state.unsent = 0;
             state.settle_waiters(&mut wakers);
             state.outbox.clear(&self.pipe.local)
@@ -138,10 +136,15 @@ impl Service for Endpoint {
             }
             Event::Open => {
                 self.pipe.state().name = Some(cx.handle());
+                if let Handler::Elsewhere(held) = &mut self.handler {
+                    *held = Some(Held::new(&self.pipe.local));
+                }
                 true
             }
             Event::Drain => {
-                self.pipe.state().is_draining = true;
+                // Whoever has connected out may be about to answer a client: that goes on until no client is left.
+                let is_ours = matches!(self.handler, Handler::Elsewhere(_));
+                self.pipe.state().is_draining |= !is_ours || self.pipe.local.is_last_call();
                 false
             }
             Event::Wake | Event::Timer | Event::Answer(..) => true,
@@ -150,10 +153,31 @@ impl Service for Endpoint {
         self.run(polls, cx);
         let mut state = self.pipe.state();
         let went_on = std::mem::take(&mut state.went_on);
-        if state.is_in_frame && state.reader.waits() {
+        state.told = state.reading();
+        if state.told.is_in_frame {
             cx.control.note_inner_frame(InnerFrame { went_on });
         }
-        state.next(cx)
+        let flow = state.next(cx);
+        if let (Handler::Elsewhere(held), Flow::Finish | Flow::Abort) = (&mut self.handler, &flow) {
+            *held = None;
+        }
+        flow
+    }
+}
+
+/// An open connection whose stream is not its own handler's: a server that drains does not wait for it.
+struct Held(Rc<Local>);
+
+impl Held {
+    fn new(local: &Rc<Local>) -> Held {
+        local.count_held(true);
+        Held(Rc::clone(local))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.count_held(false);
     }
 }
 
@@ -196,15 +220,14 @@ impl State {
         self.unsent = cx.output.unsent();
     }
 
-    /// Looks up an address that was asked for.
+    /// Looks up the addresses that were asked for.
     fn look_up(&mut self, cx: &mut Context<'_>) {
-        if let Some(addresses) = self.addresses.as_deref_mut()
-            && let Some(side) = addresses.wanted.take()
-        {
-            addresses.known = Some(match side {
-                crate::ring::Side::Peer => cx.peer_addr(),
-                crate::ring::Side::Local => cx.local_addr(),
-            });
+        let Some(addresses) = self.addresses.as_deref_mut() else { return };
+        if std::mem::take(&mut addresses.peer.is_wanted) {
+            addresses.peer.known = Some(cx.peer_addr());
+        }
+        if std::mem::take(&mut addresses.local.is_wanted) {
+            addresses.local.known = Some(cx.local_addr());
         }
     }
 
@@ -216,7 +239,9 @@ impl State {
         if self.reader_gone && self.writer_gone && self.outbox.is_empty() {
             return Flow::Finish;
         }
-        let wants_input = self.has_place() && !(cx.input.is_ended() && cx.input.is_empty());
+        // Who waits for nothing is not cut for want of it, nor sent more than the connection had asked for.
+        let wants_input =
+            self.is_reading && self.has_place() && !(cx.input.is_ended() && cx.input.is_empty());
         let waits_for_room =
             !self.outbox.is_empty() || (self.is_flushed_for && self.writer.waits() && self.unsent > 0);
         match (wants_input, waits_for_room) {

@@ -1,8 +1,9 @@
 //! The halves of a stream: who reads, and who writes.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -32,7 +33,7 @@ impl ReadHalf {
     /// # Errors
     /// As there.
     pub async fn fill(&mut self, n: usize) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_fill(cx, n)).await
+        Filling { half: self, n }.await
     }
 
     /// See [`Stream::poll_fill`](crate::Stream::poll_fill).
@@ -40,32 +41,42 @@ impl ReadHalf {
     /// # Errors
     /// As there.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<usize>> {
-        if self.unread.len() >= n {
-            return Poll::Ready(Ok(self.unread.len()));
-        }
         let mut state = self.pipe.state();
-        take_in(&mut self.unread, &mut state, &self.pipe);
-        let unread = self.unread.len();
-        if unread >= n || state.ended {
-            return Poll::Ready(Ok(unread));
+        if self.unread.len() < n {
+            take_in(&mut self.unread, &mut state, &self.pipe);
         }
-        if state.over.is_some() {
-            return Poll::Ready(if state.ended_well() { Ok(unread) } else { Err(state.error()) });
+        let unread = self.unread.len();
+        let filled = match state.over {
+            _ if unread >= n || state.ended_well() => Some(Ok(unread)),
+            Some(_) => Some(Err(state.error())),
+            // Between two frames.
+            None if state.is_draining && unread == 0 => Some(Ok(0)),
+            None => None,
+        };
+        state.is_reading = filled.is_none();
+        if let Some(filled) = filled {
+            return Poll::Ready(filled);
         }
         state.is_in_frame = unread > 0;
-        if state.is_told_of_drain() && unread == 0 {
-            return Poll::Ready(Ok(0));
-        }
         let waiter = state.waiter(cx.waker());
         let before = std::mem::replace(&mut state.reader, waiter);
+        if state.is_news() {
+            self.pipe.nudge(&state);
+        }
         drop(state);
         drop(before);
         Poll::Pending
     }
 
-    /// See [`Stream::set_hears_drain`](crate::Stream::set_hears_drain).
-    pub fn set_hears_drain(&mut self, hears: bool) {
-        self.pipe.state().hears_drain = hears;
+    /// Nobody waits for input any more.
+    fn stop_waiting(&mut self) {
+        let mut state = self.pipe.state();
+        if std::mem::replace(&mut state.is_reading, false) {
+            let before = std::mem::take(&mut state.reader);
+            self.pipe.nudge(&state);
+            drop(state);
+            drop(before);
+        }
     }
 
     /// See [`Stream::unread`](crate::Stream::unread).
@@ -256,6 +267,27 @@ impl WriteHalf {
     }
 }
 
+/// Waits for input. Dropped before it has come, nobody waits any more, and no deadline of the peer's runs.
+struct Filling<'a> {
+    half: &'a mut ReadHalf,
+    n: usize,
+}
+
+impl Future for Filling<'_> {
+    type Output = io::Result<usize>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let n = self.n;
+        self.half.poll_fill(cx, n)
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.half.stop_waiting();
+    }
+}
+
 /// Takes over what is in the inbox. If that was full there is a place again.
 fn take_in(unread: &mut Carry, state: &mut State, pipe: &Pipe) {
     if state.inbox.is_empty() {
@@ -281,7 +313,7 @@ impl Drop for ReadHalf {
     fn drop(&mut self) {
         let (inbox, before) = {
             let mut state = self.pipe.state();
-            state.reader_gone = true;
+            (state.reader_gone, state.is_reading) = (true, false);
             self.pipe.nudge(&state);
             (std::mem::take(&mut state.inbox), std::mem::take(&mut state.reader))
         };

@@ -47,15 +47,16 @@ pub(super) struct State {
     pub(super) over: Option<Reason>,
     /// The server drains: whoever waits for input between two frames is told that it has ended.
     pub(super) is_draining: bool,
-    /// Whoever reads hears of that. Of a connection that was opened by us an answer is waited for, which a drain does
-    /// not make complete.
-    pub(super) hears_drain: bool,
     pub(super) reader: Waiter,
     pub(super) writer: Waiter,
+    /// Somebody waits for input, so that it is the peer who is waited for.
+    pub(super) is_reading: bool,
     /// The reader has seen the beginning of something.
     pub(super) is_in_frame: bool,
     /// Something was consumed, so that what is waited for now is another frame.
     pub(super) went_on: bool,
+    /// What the connection was told of that.
+    pub(super) told: Reading,
     /// Nobody reads, or writes, any more.
     pub(super) reader_gone: bool,
     pub(super) writer_gone: bool,
@@ -68,6 +69,14 @@ pub(super) struct State {
     pub(super) addresses: Option<Box<Addresses>>,
     /// The bound of either box, in bytes.
     pub(super) limit: usize,
+}
+
+/// What a connection has to know of the reader: it is read from only while somebody waits, and its deadlines run only
+/// then.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) waits: bool,
+    pub(super) is_in_frame: bool,
 }
 
 /// Who waits at one side.
@@ -86,12 +95,39 @@ impl Waiter {
     }
 }
 
-/// Addresses that were asked for.
+/// Addresses that were asked for, by whichever future.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    pub(super) wanted: Option<Side>,
+    pub(super) peer: Asked,
+    pub(super) local: Asked,
+}
+
+/// One of them. It stays the same, so it is looked up once.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) is_wanted: bool,
+    /// An error goes to one of those who asked, and the others ask again.
     pub(super) known: Option<io::Result<Address>>,
-    pub(super) waiter: Waiter,
+    pub(super) waiters: Vec<Waiter>,
+}
+
+impl Addresses {
+    pub(super) fn of(&mut self, side: Side) -> &mut Asked {
+        match side {
+            Side::Peer => &mut self.peer,
+            Side::Local => &mut self.local,
+        }
+    }
+}
+
+impl Asked {
+    /// The address, if it was looked up.
+    pub(super) fn get(&mut self) -> Option<io::Result<Address>> {
+        match &self.known {
+            Some(Ok(known)) => Some(Ok(known.clone())),
+            _ => self.known.take(),
+        }
+    }
 }
 
 /// What was written and is not in the connection's output yet.
@@ -167,11 +203,12 @@ impl Pipe {
             ended: false,
             over: None,
             is_draining: false,
-            hears_drain: true,
             reader: Waiter::Nobody,
             writer: Waiter::Nobody,
+            is_reading: false,
             is_in_frame: false,
             went_on: false,
+            told: Reading::default(),
             reader_gone: false,
             writer_gone: false,
             aborted: false,
@@ -209,7 +246,7 @@ impl State {
     pub(super) fn settle_waiters(&mut self, wakers: &mut Vec<StdWaker>) -> bool {
         let is_over = self.over.is_some();
         let can_read =
-            !self.inbox.is_empty() || self.ended || is_over || (self.is_told_of_drain() && !self.is_in_frame);
+            !self.inbox.is_empty() || self.ended || is_over || (self.is_draining && !self.is_in_frame);
         let is_sent = self.outbox.is_empty() && self.unsent == 0;
         let can_write = is_over || if self.is_flushed_for { is_sent } else { self.outbox.len() < self.limit };
         let mut is_own = false;
@@ -224,17 +261,25 @@ impl State {
         if can_write {
             wake(&mut self.writer);
         }
-        if let Some(addresses) = &mut self.addresses
-            && (addresses.known.is_some() || is_over)
+        for asked in
+            self.addresses.iter_mut().flat_map(|addresses| [&mut addresses.peer, &mut addresses.local])
         {
-            wake(&mut addresses.waiter);
+            if asked.known.is_some() || is_over {
+                asked.waiters.iter_mut().for_each(&mut wake);
+                asked.waiters.clear();
+            }
         }
         is_own
     }
 
-    /// Whether a reader with nothing unread is told that its peer has ended.
-    pub(super) fn is_told_of_drain(&self) -> bool {
-        self.is_draining && self.hears_drain
+    /// How things stand with the reader.
+    pub(super) fn reading(&self) -> Reading {
+        Reading { waits: self.is_reading, is_in_frame: self.is_reading && self.is_in_frame }
+    }
+
+    /// Whether the connection is to hear of the reader: what it was told is no longer so, or the frame is another.
+    pub(super) fn is_news(&self) -> bool {
+        self.reading() != self.told || (self.is_reading && self.is_in_frame && self.went_on)
     }
 
     /// What there is to say to whoever reads or writes when the connection is over.

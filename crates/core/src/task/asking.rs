@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::errand::{Answer, Asker, Request, Ticket};
+use crate::errand::{Answer, Request, Ticket};
 use crate::local::Local;
 
 /// Waits for the answer in a slot of the worker's. Dropped before that, it leaves the slot: the answer is dropped when
@@ -16,22 +16,12 @@ pub(crate) struct Asking {
     slot: u32,
     ticket: Ticket,
     is_done: bool,
-    /// What was begun is given up with this.
-    gives_up: bool,
 }
 
 impl Asking {
     pub(crate) fn new(local: Rc<Local>, request: Request) -> Asking {
         let (slot, ticket) = local.ask_and_wait(request);
-        Asking { local, slot, ticket, is_done: false, gives_up: false }
-    }
-
-    /// The same for a connection: dropped before the answer, it ends the attempt, too, whose socket would otherwise be
-    /// there until its deadline.
-    pub(crate) fn connecting(local: Rc<Local>, request: Request) -> Asking {
-        let mut asking = Asking::new(local, request);
-        asking.gives_up = true;
-        asking
+        Asking { local, slot, ticket, is_done: false }
     }
 }
 
@@ -49,9 +39,6 @@ impl Drop for Asking {
     fn drop(&mut self) {
         if !self.is_done {
             self.local.abandon(self.slot, self.ticket);
-            if self.gives_up {
-                self.local.put_request(Asker::Future(self.slot), self.ticket, Request::GiveUp);
-            }
         }
     }
 }

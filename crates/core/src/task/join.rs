@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker as StdWaker};
 use pin_project_lite::pin_project;
 
 use super::TaskId;
-use crate::guard::{Panic, guard};
+use crate::guard::{Panic, guard, let_go};
 use crate::local::{Local, replace_waker};
 
 /// What came of a task that was [spawned](crate::spawn), once it is over. Dropping it lets the task run on.
@@ -107,6 +107,8 @@ impl<F: Future> Future for Joined<F> {
         };
         if let Some(bringer) = this.bringer.take() {
             bringer.bring(result);
+            // If nobody wants the result, this drops it.
+            let_go(bringer);
         }
         Poll::Ready(())
     }
@@ -127,7 +129,8 @@ impl<T> JoinHandle<T> {
     /// Whether the task is over.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.join.borrow().result.is_some()
+        // Whoever brings the result is gone when it is brought, or will not be.
+        Rc::strong_count(&self.join) == 1
     }
 }
 

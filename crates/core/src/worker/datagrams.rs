@@ -3,12 +3,15 @@
 //! A socket has one multishot receive, which is cancelled when as much is unread as may be and armed again when half of
 //! it was taken. What the kernel had received before it saw the cancellation is kept: at most one ring of buffers.
 //!
-//! **ENOBUFS** ends a receive. It is armed again at the end of the turn if buffers have come home that the kernel did not
-//! have when it was armed last, so never more often than buffers come home; and else after [`RETRY`]. What comes
-//! meanwhile waits in the kernel's buffer of the socket.
+//! **ENOBUFS** ends a receive. It is armed again at the end of the turn if buffers have come home that the kernel was
+//! not shown before, so never more often than buffers come home; and else after [`RETRY`]. What comes meanwhile waits
+//! in the kernel's buffer of the socket.
 //!
 //! A socket that nobody has any more sends what it was given; its receive is cancelled, and when the last operation is
 //! complete it is closed and its slot free.
+
+#[cfg(test)]
+mod lives;
 
 use std::io;
 use std::rc::Rc;
@@ -70,10 +73,8 @@ enum Receive {
     Idle,
     Armed {
         cancelled: bool,
-        /// How many buffers had come home when it was armed.
-        shown: u64,
     },
-    /// It found no buffer, although so many had come home before.
+    /// It found no buffer, although so many that had come home were shown to the kernel.
     Starved {
         shown: u64,
         retry_at: Time,
@@ -219,19 +220,18 @@ impl<R: Ring> Worker<R> {
 
     /// Submits what a socket wants, and frees its slot when it is over.
     fn tend_socket(&mut self, slot: u32) {
-        let shown = self.datagrams.shown;
         let Some(place) = self.datagrams.sockets.get_mut(slot as usize) else { return };
         let (generation, Some(socket)) = (place.generation, &mut place.content) else { return };
         let Wants { receive, close } = socket.counter.wants();
         let token = Token::new(Kind::Datagrams, generation, slot);
         let submission = match &mut socket.receive {
             armed @ Receive::Idle if receive => {
-                *armed = Receive::Armed { cancelled: false, shown };
+                *armed = Receive::Armed { cancelled: false };
                 self.counters.receives_armed += 1;
                 let Socket { descriptor: from, envelope, .. } = *socket;
                 Some((token, Submission::ReceiveDatagrams { from, envelope }))
             }
-            Receive::Armed { cancelled: cancelled @ false, .. } if !receive => {
+            Receive::Armed { cancelled: cancelled @ false } if !receive => {
                 *cancelled = true;
                 let cancel = Token::new(Kind::Cancel, Generation::default(), 0);
                 Some((cancel, Submission::Cancel { target: token }))
@@ -282,6 +282,7 @@ impl<R: Ring> Worker<R> {
         let Worker { memory, datagrams, counters, .. } = self;
         // The buffer goes home whatever is in it, and whosever it was.
         let received = taken(&memory.buffers, completion, counters);
+        let shown = datagrams.shown;
         let Some(socket) = datagrams.find(completion.token) else {
             drop(received);
             return counters.nonsense += 1;
@@ -293,7 +294,7 @@ impl<R: Ring> Worker<R> {
         };
         counters.nonsense += u64::from(!makes_sense);
         if !completion.more
-            && let Receive::Armed { shown, .. } = socket.receive
+            && let Receive::Armed { .. } = socket.receive
         {
             let retry_at = self.desk.now + RETRY;
             socket.receive = match completion.outcome {

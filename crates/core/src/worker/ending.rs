@@ -66,6 +66,10 @@ impl<R: Ring> Worker<R> {
         }
         if let State::Draining { until, .. } = self.state {
             let is_done = self.live == 0 && !self.is_accepting();
+            let are_held = self.live == self.desk.local.held() && self.waiting.is_empty();
+            if !is_done && !self.is_accepting() && are_held && self.desk.local.call_last() {
+                self.undrained = self.names();
+            }
             if !is_done && self.desk.now >= until {
                 self.tell_who_is_cut();
             }

@@ -24,7 +24,7 @@ use crate::service::{Flow, Service};
 use crate::time::Time;
 use crate::token::{Generation, Kind, Token};
 
-use super::{Factory, Slot, State, Worker};
+use super::{Factory, State, Worker};
 
 /// By how much loans are shorter while reads wait.
 const HASTE: u32 = 100;
@@ -79,6 +79,7 @@ enum What {
     Read { buffer: BufferIndex, file: File, offset: u64, len: u32 },
     Write { file: File, offset: u64, bytes: Bytes, done: usize },
     Sync { file: File, extent: Extent },
+    Change(FlightIndex),
 }
 
 impl What {
@@ -99,6 +100,7 @@ impl What {
                     offset: offset.saturating_add(done as u64),
                 }
             }
+            What::Change(names) => Submission::Change { names },
             What::Sync { ref file, extent } => {
                 Submission::Sync { file: Descriptor::Plain(file.raw()), extent }
             }
@@ -110,6 +112,8 @@ impl Errand {
     /// Takes note of what an operation came to. If nothing more is to be done, what the errand came to.
     fn take_note(&mut self, outcome: Outcome, counters: &mut Counters) -> Option<Outcome> {
         match (outcome, &mut self.what) {
+            // Tried again, what was done all the same would find nothing to do, and fail.
+            (Outcome::Retry, What::Change(_)) => Some(outcome),
             (Outcome::Retry, _) if self.tries < MOST_TRIES => {
                 self.tries += 1;
                 None
@@ -248,23 +252,31 @@ impl<R: Ring> Worker<R> {
     }
 
     fn run_errand(&mut self, asker: Asker, ticket: Ticket, request: Request) {
-        if matches!(request, Request::GiveUp) {
-            return self.give_up_connecting((asker, ticket));
-        }
         if matches!(asker, Asker::Future(_)) && !self.waits(asker, ticket) {
             // The future was dropped. What was connected for it finds out by itself.
             return let_go(request);
         }
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
-            Request::GiveUp => {}
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Open(file) => match file.into_flight() {
                 Ok(path) => {
                     let path = self.memory.flights.launch(path);
                     self.begin(asker, ticket, What::Open(path));
                 }
                 Err(error) => self.answer(asker, ticket, Answer::Opened(Err(error))),
+            },
+            Request::Change(change) => match change.into_flight() {
+                Ok(names) => {
+                    let names = self.memory.flights.launch(names);
+                    self.begin(asker, ticket, What::Change(names));
+                }
+                Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
             },
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
@@ -277,10 +289,18 @@ impl<R: Ring> Worker<R> {
                 let bound = self.bind_udp(&wanted);
                 self.answer(asker, ticket, Answer::Bound(bound));
             }
-            Request::Read(file, offset, len) => self.read(Read { asker, ticket, file, offset, len }),
-            Request::Write(file, offset, bytes) => {
-                self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 });
-            }
+            Request::Read(file, offset, len) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.read(Read { asker, ticket, file, offset, len }),
+                Err(error) => self.answer(asker, ticket, Answer::Read(Err(error))),
+            },
+            Request::Write(file, offset, bytes) => match file.check_offsets(&*self.ring) {
+                Ok(()) => self.begin(asker, ticket, What::Write { file, offset, bytes, done: 0 }),
+                Err(error) => {
+                    // A part of the user's may be dropped with it.
+                    let_go(bytes);
+                    self.answer(asker, ticket, Answer::Written(Err(error)));
+                }
+            },
             Request::Sync(file, extent) => self.begin(asker, ticket, What::Sync { file, extent }),
         }
     }
@@ -322,6 +342,13 @@ impl<R: Ring> Worker<R> {
                 memory.flights.land(path);
                 Answer::Opened(match outcome {
                     Outcome::Count(fd) => Ok(File::new(fd as i32, &self.desk.local)),
+                    failed => Err(failed.to_error()),
+                })
+            }
+            What::Change(names) => {
+                memory.flights.land(names);
+                Answer::Changed(match outcome {
+                    Outcome::Count(_) => Ok(()),
                     failed => Err(failed.to_error()),
                 })
             }
@@ -384,6 +411,9 @@ impl<R: Ring> Worker<R> {
             Ok(descriptor) => {
                 let name = self
                     .settle(|name| Connection::outgoing(name, to, asker, descriptor, nodelay, now, service));
+                if let (Asker::Future(slot), ticket) = asker {
+                    self.desk.local.note_opening(slot, ticket, name);
+                }
                 self.keep_places();
                 self.follow_up(name);
             }
@@ -394,15 +424,6 @@ impl<R: Ring> Worker<R> {
                 self.with_connection(name, |connection, env| connection.refuse(error, env));
             }
         }
-    }
-
-    /// Ends the attempt to connect that was asked for like this, if it still runs. Rare, so all are looked at.
-    fn give_up_connecting(&mut self, asker: (Asker, Ticket)) {
-        let is_asked_for =
-            |slot: &Slot| slot.connection.as_ref().is_some_and(|connection| connection.is_opened_for(asker));
-        let Some(slot) = self.slots.iter().position(is_asked_for) else { return };
-        let name = Handle { slot: slot as u32, generation: self.slots[slot].generation };
-        self.with_connection(name, |connection, _| connection.opening_timed_out());
     }
 
     /// A socket made by plain system calls, where the ring cannot do all that is asked; `None` where it can.

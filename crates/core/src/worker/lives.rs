@@ -7,6 +7,7 @@
 //! `CAMPANILE_SEEDS=n` lives n lives; a failure prints the line that lives the one again that failed.
 
 mod awaiter;
+mod futures;
 mod ledger;
 mod lender;
 mod services;
@@ -77,6 +78,7 @@ fn config_of(random: &mut Random) -> Config {
         room: *random.pick(&[64, 1_000, 4_096]),
         held_limit: *random.pick(&[1, 5_000, 100_000]),
         file_buffers: random.between(1, 3) as u32,
+        stream_buffer: *random.pick(&[50, 400, 3_000, 64 * 1024]),
         file_buffer_len: *random.pick(&[100, 1_000, 5_000, 9_000]),
         linger_time: Duration::from_secs(200),
         send_stall: Duration::from_millis(*random.pick(&[1_000, 5_000])),
@@ -125,7 +127,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
     ledger.set_frame_timeout(config.frame_timeout);
     if !abilities.set_option {
         // The worker then makes real sockets.
-        town.kinds.retain(|&kind| kind != Kind::Relay);
+        town.kinds.retain(|&kind| !matches!(kind, Kind::Relay | Kind::StreamRelay));
         town.kinds.push(Kind::Echo);
     }
     if random.chance(60) {
@@ -156,8 +158,9 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         Box::new(move |_| services::greeter(&ledger, seed))
     };
     // If anything panics, what is left of the worker is better not touched.
-    let worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
+    let worker = Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     let mut worker = std::mem::ManuallyDrop::new(worker);
+    let local = Rc::clone(worker.local());
     town.borrow_mut().mailbox = Some(worker.mailbox().clone());
     for (number, (descriptor, thing)) in listeners.into_iter().enumerate() {
         town.borrow_mut().listeners.push(thing);
@@ -231,6 +234,12 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         }
     }
     std::mem::ManuallyDrop::into_inner(worker);
+    let left = (local.tasks.live(), local.sleeps.len(), local.awaited(), Rc::strong_count(&local) - 1);
+    if left != (0, 0, 0, 0) {
+        wrong.push(format!(
+            "left (tasks, sleeps, who waits for answers, who holds on to the worker): {left:?}"
+        ));
+    }
     let outside = outside.borrow();
     wrong.extend(outside.world.violations.iter().cloned());
     if outside.kernel.in_flight() > 0 {

@@ -1,6 +1,8 @@
 //! Scenes: one client of a known pace against a worker on the simulated ring, to see both sides of every deadline. Time
 //! is virtual, so an hour of it takes no time, and nothing depends on how busy the machine is.
 
+mod streams;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +25,9 @@ use crate::timeout::Timeout;
 use super::{Listening, Worker, memory_for};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+const ABILITIES: Abilities =
+    Abilities { direct: true, bundle: true, budget: true, socket: true, set_option: true, bind_listen: true };
 
 /// So many bytes, every so often.
 #[derive(Debug, Clone, Copy)]
@@ -152,25 +157,18 @@ fn play(config: Config, client: Client, service: impl Service + 'static) -> Play
     world.faults = Faults::none();
     (world.send_stall, world.send_rate) = (config.send_stall, config.send_rate);
     let clock = world.clock.clone();
-    let abilities = Abilities {
-        direct: true,
-        bundle: true,
-        budget: true,
-        socket: true,
-        set_option: true,
-        bind_listen: true,
-    };
     let config = config.checked().expect("a configuration that works");
     let memory = memory_for(&config);
     let client = Rc::new(RefCell::new(client));
     let sizes = Sizes { submission_queue: 64, completion_queue: 256 };
-    let mut ring = SimulatedRing::new(world, sizes, abilities, Rc::clone(&client));
+    let mut ring = SimulatedRing::new(world, sizes, ABILITIES, Rc::clone(&client));
     let (descriptor, listener) = ring.listener();
     client.borrow_mut().listener = Some(listener);
     let (told, end) = (Log::default(), End::default());
     let mut service = Some(Noting(Box::new(service), Rc::clone(&told), Rc::clone(&end)));
     let factory = Box::new(move |_| Box::new(service.take().expect("one client comes")) as Box<dyn Service>);
-    let mut worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
+    let mut worker =
+        Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     worker.listen(Listening::at(0, descriptor, 1));
     for turns in 0.. {
         if end.borrow().is_some() {

@@ -1,5 +1,7 @@
 //! The ring over epoll by itself: every operation, and every way in which one waits.
 
+mod datagrams;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::fs::FileStat;
+use crate::fs::{ChangeKind, FileStat};
 use crate::operation::Descriptor;
 
 use super::faults::Fault;
@@ -73,6 +73,23 @@ impl World {
         let strikes = self.strikes(fault);
         file.stored.borrow_mut().harmed |= strikes;
         strikes
+    }
+
+    pub(super) fn change_names(&mut self, kind: ChangeKind, path: &[u8], to: &[u8]) -> Done<()> {
+        if self.strikes(Fault::FileFailed) {
+            return Err(libc::EIO);
+        }
+        match kind {
+            ChangeKind::RemoveFile => _ = self.files.remove(path).ok_or(libc::ENOENT)?,
+            ChangeKind::Rename => {
+                let file = self.files.remove(path).ok_or(libc::ENOENT)?;
+                self.files.insert(to.to_vec(), file);
+            }
+            // There are none.
+            ChangeKind::RemoveDir => return Err(libc::ENOENT),
+            ChangeKind::CreateDir { .. } => return Err(libc::EROFS),
+        }
+        Ok(())
     }
 
     fn opened(&mut self, thing: ThingId) -> Done<Opened> {

@@ -101,6 +101,15 @@ counted! {
         SlowCut => "closed who took what was sent too slowly",
         AgeTold => "told a service that its connection is too old",
         AgeClosed => "closed a connection that went on all the same",
+        DroppedFill => "dropped a future that waited for input",
+        DroppedRead => "dropped a future that reads into a buffer",
+        DroppedWrite => "dropped a future that waited to write",
+        DroppedFlush => "dropped a future that waited for a flush",
+        DroppedConnect => "dropped a future that connects",
+        DroppedErrand => "dropped a future that waited for a file",
+        DroppedSleep => "dropped a future that sleeps",
+        DroppedJoin => "dropped a future that waited for a task",
+        WentOn => "went on with a handler after an error of its stream",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::token::{Generation, Kind, Token};
 use crate::wake::Kick;
 
 use super::faults::{Fault, Recovery};
-use super::operations::{Running, Step, runs_in_a_thread};
+use super::operations::{Running, Step, datagrams::Unfed, runs_in_a_thread};
 use super::world::{What, World};
 
 /// The descriptor that kicks go to: nothing real.
@@ -22,9 +22,6 @@ const MOST_IN_A_TURN: u32 = 20_000;
 
 /// How often running a multishot may be armed again at once after what it wants ran out.
 const MOST_AT_ONCE: u32 = 3;
-
-/// A receive of datagrams that found no buffer is to wait at least so long, if none comes home.
-const HASTE: Duration = Duration::from_millis(1);
 
 /// How the kernel is built in this life.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +45,7 @@ pub(crate) struct Kernel {
     /// Multishots that ended for want of buffers or descriptors, the wait that told so last, and how often running they
     /// were armed again at once.
     refused: Vec<(Token, u64, u32)>,
-    /// Receives of datagrams that found no buffer, how many had come home by then, and when that was.
-    unfed: Vec<(Token, u64, Duration)>,
+    unfed: Unfed,
     /// How often the worker waited, and how much it has submitted since.
     waits: u64,
     submitted: u32,
@@ -137,7 +133,7 @@ impl Kernel {
             kicks: Arc::default(),
             in_flight: 0,
             refused: Vec::new(),
-            unfed: Vec::new(),
+            unfed: Unfed::default(),
             waits: 0,
             submitted: 0,
             awaited: Vec::new(),
@@ -165,12 +161,7 @@ impl Kernel {
                 world.violated(format!("{token:?} is armed again at once after what it wants ran out"));
             }
         }
-        if let Some(at) = self.unfed.iter().position(|(of, ..)| *of == token) {
-            let (_, home, when) = self.unfed.swap_remove(at);
-            if memory.buffers.home_again() == home && world.now() < when + HASTE {
-                world.violated(format!("{token:?} is armed again at once, and no buffer has come home"));
-            }
-        }
+        self.unfed.check(token, memory, world);
         let running = Running::new(token, submission, memory);
         if let Some(wrong) = running.wrong(memory) {
             world.violated(wrong);
@@ -252,8 +243,7 @@ impl Kernel {
     fn check_company(&mut self, new: &Running, world: &mut World) {
         let receives = |kind| matches!(kind, Some(Kind::Receive | Kind::ReceiveOnce | Kind::Datagrams));
         let kind = new.token.kind();
-        let others = self.running.iter().filter(|other| other.thing == new.thing);
-        for other in others {
+        for other in self.running.iter().filter(|other| other.thing == new.thing) {
             let theirs = other.token.kind();
             if (receives(kind) && receives(theirs)) || (sends(kind) && sends(theirs)) {
                 world.violated(format!("{:?} while {:?} is in flight", new.token, other.token));
@@ -333,9 +323,7 @@ impl Kernel {
                     moved = true;
                     self.complete(running.completion(outcome, false, buffer), now);
                     self.expect_recovery(&running, outcome);
-                    if (running.token.kind(), outcome) == (Some(Kind::Datagrams), Outcome::NoBuffers) {
-                        self.unfed.push((running.token, memory.buffers.home_again(), now));
-                    }
+                    self.unfed.note(running.token, outcome, memory, now);
                     if let Some(thing) = running.thing {
                         world.release(thing);
                     }

@@ -13,6 +13,7 @@
 //! [`Ring`](crate::ring::Ring) it is valid. Whether it is, is what the simulation is there to find out; Miri sees it.
 
 pub(crate) mod datagrams;
+mod files;
 
 use std::time::Duration;
 
@@ -166,6 +167,7 @@ impl Running {
             Submission::Cancel { .. }
             | Submission::Socket { .. }
             | Submission::OpenFile { .. }
+            | Submission::Change { .. }
             | Submission::Watch { .. } => return None,
         })
     }
@@ -229,13 +231,14 @@ impl Running {
                 done(0)
             }
             Submission::Connect { .. } => self.connect(world),
-            Submission::OpenFile { direct, .. } => self.open_file(world, direct),
+            Submission::OpenFile { path, direct } => files::open(world, memory, path, direct),
             Submission::Stat { .. } => self.stat(world),
             Submission::Read { into, len, offset, .. } => {
                 self.read_file(world, memory, into, len as usize, offset)
             }
             Submission::Write { offset, .. } => self.write_file(world, offset),
             Submission::Sync { .. } => self.sync_file(world),
+            Submission::Change { names } => files::change_names(world, memory, names),
             Submission::WatchPeer { .. } => self.with_stream(world, Running::watch_peer),
             Submission::WatchRoom { .. } => self.with_stream(world, Running::watch_room),
             Submission::Watch { .. } => self.watch(world, kernel),
@@ -556,18 +559,6 @@ impl Running {
         }
     }
 
-    fn open_file(&mut self, world: &mut World, direct: bool) -> Step {
-        let flight = self.flight.expect("a file has a path");
-        // SAFETY: in the air until this completes, by `wrong`.
-        let Flight::Path { path, how, .. } = (unsafe { &*flight }) else {
-            panic!("opening a file names its path")
-        };
-        match world.open_file(path.as_bytes(), how.flags as i32) {
-            Ok(file) => opened(world.open(file, direct)),
-            Err(errno) => failed(errno),
-        }
-    }
-
     fn stat(&mut self, world: &mut World) -> Step {
         let len = match world.file_len(self.thing.expect("resolved when it started")) {
             Ok(len) => len,
@@ -581,30 +572,6 @@ impl Running {
         answer.stx_mtime.tv_sec = 1;
         answer.stx_nlink = 1;
         done(0)
-    }
-
-    fn read_file(&mut self, world: &mut World, memory: &Memory, into: u32, len: usize, offset: u64) -> Step {
-        match world.read_file(self.thing.expect("resolved when it started"), offset, len) {
-            Ok(bytes) => done(memory.files.fill_as_kernel(into, |memory| {
-                memory[..bytes.len()].copy_from_slice(&bytes);
-                bytes.len()
-            })),
-            Err(errno) => failed(errno),
-        }
-    }
-
-    fn write_file(&mut self, world: &mut World, offset: u64) -> Step {
-        let bytes = self.read_ranges();
-        if bytes != self.snapshot {
-            world.violated(format!("{:?}: what is being written was changed", self.token));
-        }
-        world
-            .write_file(self.thing.expect("resolved when it started"), offset, &bytes)
-            .map_or_else(failed, done)
-    }
-
-    fn sync_file(&mut self, world: &mut World) -> Step {
-        world.sync_file(self.thing.expect("resolved when it started")).map_or_else(failed, |()| done(0))
     }
 
     fn watch(&mut self, world: &mut World, kernel: &mut Kernel) -> Step {
@@ -676,6 +643,7 @@ fn this_flight(submission: Submission) -> Option<u32> {
         Submission::SetOption { value, .. } => Some(value),
         Submission::Bind { address, .. } | Submission::Connect { address, .. } => Some(address),
         Submission::OpenFile { path, .. } => Some(path),
+        Submission::Change { names } => Some(names),
         Submission::Stat { answer, .. } => Some(answer),
         _ => None,
     }

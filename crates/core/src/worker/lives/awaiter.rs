@@ -159,5 +159,13 @@ async fn store(
     ledger.synced(id, path.clone(), len);
     let stat = file.stat().await?;
     ledger.check(stat.len == len as u64, || format!("{path}: {} of {len} bytes", stat.len));
-    fs::read(&path).await
+    // By another name, as a file that is to appear at once and complete.
+    let place = format!("{path}.whole");
+    fs::rename(&path, &place).await?;
+    let gone = fs::read(&path).await;
+    ledger.check(gone.is_err(), || format!("{path}: still there"));
+    let whole = fs::read(&place).await?;
+    drop(file);
+    fs::remove_file(&place).await?;
+    Ok(whole)
 }

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Waker as StdWaker;
 use std::time::Duration;
 
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::mix;
 use crate::service::Reason;
 use crate::time::Time;
-use crate::wake::Waker;
 
 /// The number of a client; its bytes are keyed by it.
 pub(super) type ClientId = usize;
@@ -45,7 +45,7 @@ struct Book {
     /// What services were told of the end of their connections since the peers looked last: of closing, or of age.
     ends: Vec<(ClientId, Told)>,
     /// Wakers that other threads hold, and when these are going to use them.
-    wakers: Arc<Mutex<Vec<(Time, Waker)>>>,
+    wakers: Arc<Mutex<Vec<(Time, StdWaker)>>>,
 }
 
 impl Ledger {
@@ -159,16 +159,15 @@ impl Ledger {
         self.0.borrow().services
     }
 
-    pub(super) fn wake_at(&self, at: Time, waker: Waker) {
-        self.0.borrow().wakers.lock().expect("one thread").push((at, waker));
+    pub(super) fn wake_at(&self, at: Time, waker: impl Into<StdWaker>) {
+        self.0.borrow().wakers.lock().expect("one thread").push((at, waker.into()));
     }
 
     /// Wakes whoever is due, and says when the next is.
     pub(super) fn wake_due(&self, now: Time) -> Option<Time> {
         let wakers = Arc::clone(&self.0.borrow().wakers);
         let mut wakers = wakers.lock().expect("one thread");
-        let due: Vec<Waker> = wakers.extract_if(.., |(at, _)| *at <= now).map(|(_, waker)| waker).collect();
-        due.iter().for_each(Waker::wake);
+        wakers.extract_if(.., |(at, _)| *at <= now).for_each(|(_, waker)| waker.wake());
         wakers.iter().map(|(at, _)| *at).min()
     }
 }

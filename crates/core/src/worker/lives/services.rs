@@ -16,6 +16,7 @@ use crate::service::{Context, Event, Flow, Reason, Service};
 use crate::time::Time;
 
 use super::awaiter::Awaiter;
+use super::futures;
 use super::ledger::{ClientId, Ledger, first_foreign, keyed};
 use super::lender::Lender;
 use super::storer::Storer;
@@ -69,6 +70,7 @@ pub(super) struct Checked {
     is_first: bool,
     /// It may end its output, and has no room from then on.
     half_closes: bool,
+    buffers: bool,
     /// When it consumed something last, or saw the connection first.
     consumed_at: Option<Time>,
     frame_timeout: Duration,
@@ -86,9 +88,16 @@ impl Checked {
             closed: false,
             is_first: client == NOBODY,
             half_closes: false,
+            buffers: false,
             consumed_at: None,
             frame_timeout: ledger.frame_timeout(),
         }
+    }
+
+    /// What it consumes lies in a buffer behind it, so its frames are not seen here, nor does it need room for input.
+    fn buffering(mut self) -> Checked {
+        (self.buffers, self.frame_timeout) = (true, Duration::ZERO);
+        self
     }
 
     fn half_closing(mut self) -> Checked {
@@ -110,7 +119,8 @@ impl Service for Checked {
         let asks_for_room = matches!(event, Event::Input | Event::Room | Event::End | Event::Open);
         let room = cx.output.room();
         let ended = self.half_closes && room == 0;
-        self.ledger.check(!asks_for_room || ended || room >= cx.promised_room(), || {
+        let no_matter = ended || (self.buffers && matches!(event, Event::Input | Event::End));
+        self.ledger.check(!asks_for_room || no_matter || room >= cx.promised_room(), || {
             rule(&format!("room {room} of {}", cx.promised_room()))
         });
         self.ledger
@@ -199,6 +209,9 @@ fn service_of(kind: Kind, id: ClientId, ledger: &Ledger, mut random: Random) -> 
         Kind::Abort => Checked::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort, id, ledger),
         Kind::Panic => Checked::new(Panicker, id, ledger),
         Kind::Close => Checked::new(Closer { at }, id, ledger),
+        Kind::StreamEcho | Kind::StreamFramed | Kind::StreamRelay | Kind::StreamFile => {
+            Checked::new(futures::service_of(kind, id, ledger, random), id, ledger).half_closing().buffering()
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::time::Time;
 use crate::wake::Mailbox;
 
 use super::ledger::{ClientId, Ledger, Told, first_foreign, keyed, keyed_range};
+use super::storer::check_files;
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +33,14 @@ pub(super) enum Kind {
     Abort,
     Panic,
     Close,
+    StreamEcho,
+    StreamFramed,
+    StreamRelay,
+    StreamFile,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 14] = [
+    pub(super) const ALL: [Kind; 18] = [
         Kind::Echo,
         Kind::Framed,
         Kind::Keeper,
@@ -50,6 +55,10 @@ impl Kind {
         Kind::Abort,
         Kind::Panic,
         Kind::Close,
+        Kind::StreamEcho,
+        Kind::StreamFramed,
+        Kind::StreamRelay,
+        Kind::StreamFile,
     ];
 }
 
@@ -211,13 +220,13 @@ impl Town {
         let size = *random.pick(&[0, 30, 300, 300, 1_500, 1_500, 6_000]);
         let len = match kind {
             Kind::Close => CLOSER_LEN,
-            Kind::File | Kind::Lend => 0,
+            Kind::File | Kind::Lend | Kind::StreamFile => 0,
             Kind::Early | Kind::Abort | Kind::Panic => random.between(1, size + 1),
             _ => random.below(size + 1),
         };
         let mut to_send = vec![kind as u8, (id >> 8) as u8, id as u8, keyed(id, 1 << 20)];
         let expected: Vec<u8> = match kind {
-            Kind::Framed => {
+            Kind::Framed | Kind::StreamFramed => {
                 let mut expected = Vec::new();
                 let mut at = 0;
                 while at < len {
@@ -231,7 +240,7 @@ impl Town {
                 expected
             }
             Kind::Early => keyed_range(!id, 0..early_len(id)),
-            Kind::File => keyed_range(id, 0..random.below(4_000)),
+            Kind::File | Kind::StreamFile => keyed_range(id, 0..random.below(4_000)),
             Kind::Lend => {
                 let most = *random.pick(&[1_000, 6_000, 12_000]);
                 keyed_range(id, 0..random.below(most))
@@ -239,11 +248,11 @@ impl Town {
             Kind::Abort | Kind::Panic => Vec::new(),
             _ => keyed_range(id, 0..len),
         };
-        if kind != Kind::Framed {
+        if !matches!(kind, Kind::Framed | Kind::StreamFramed) {
             to_send.extend(keyed_range(id, 0..len));
         }
         let expected: Rc<[u8]> = expected.into();
-        if matches!(kind, Kind::File | Kind::Lend) {
+        if matches!(kind, Kind::File | Kind::Lend | Kind::StreamFile) {
             world.put_file(file_path(id).as_bytes(), &expected);
         }
         let remote = match random.below(20) {
@@ -393,15 +402,7 @@ impl Peers for Town {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
         }
-        for (id, path, n) in self.ledger.take_synced() {
-            let durable = world.durable(path.as_bytes()).unwrap_or_default();
-            let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
-            self.ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
-        }
-        for path in self.ledger.take_failed() {
-            let fair = world.is_harmed(path.as_bytes());
-            self.ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
-        }
+        check_files(&self.ledger, world);
         self.check_ends(world);
         let mut moved = false;
         let alive = self.clients.iter().filter(|client| !client.done).count();
@@ -539,7 +540,15 @@ impl Client {
     fn ends_itself(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Echo | Kind::Framed | Kind::Keeper | Kind::Timed | Kind::Woken | Kind::Relay
+            Kind::Echo
+                | Kind::Framed
+                | Kind::Keeper
+                | Kind::Timed
+                | Kind::Woken
+                | Kind::Relay
+                | Kind::StreamEcho
+                | Kind::StreamFramed
+                | Kind::StreamRelay
         )
     }
 

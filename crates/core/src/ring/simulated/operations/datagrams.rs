@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::datagram;
 use crate::flight::{Flight, FlightIndex};
@@ -9,6 +10,7 @@ use crate::operation::{Descriptor, Memory, Outcome, flight};
 use crate::ring::simulated::faults::Fault;
 use crate::ring::simulated::kernel::Kernel;
 use crate::ring::simulated::world::{What, World};
+use crate::token::{Kind, Token};
 
 use super::{Running, Step, done, failed};
 
@@ -33,10 +35,35 @@ impl Letterbox {
         }
         is_taken
     }
+}
 
-    /// How many the kernel holds.
-    pub(crate) fn waiting(&self) -> usize {
-        self.up.len()
+/// Receives that found no buffer, how many had come home by then, and when that was.
+#[derive(Debug, Default)]
+pub(in crate::ring::simulated) struct Unfed(Vec<(Token, u64, Duration)>);
+
+/// Such a receive is to wait at least so long, if no buffer comes home.
+const HASTE: Duration = Duration::from_millis(1);
+
+impl Unfed {
+    pub(in crate::ring::simulated) fn note(
+        &mut self,
+        token: Token,
+        outcome: Outcome,
+        memory: &Memory,
+        now: Duration,
+    ) {
+        if (token.kind(), outcome) == (Some(Kind::Datagrams), Outcome::NoBuffers) {
+            self.0.push((token, memory.buffers.home_again(), now));
+        }
+    }
+
+    /// It is armed again.
+    pub(in crate::ring::simulated) fn check(&mut self, token: Token, memory: &Memory, world: &mut World) {
+        let Some(at) = self.0.iter().position(|(of, ..)| *of == token) else { return };
+        let (_, home, when) = self.0.swap_remove(at);
+        if memory.buffers.home_again() == home && world.now() < when + HASTE {
+            world.violated(format!("{token:?} is armed again at once, and no buffer has come home"));
+        }
     }
 }
 
