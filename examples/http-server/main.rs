@@ -10,6 +10,7 @@ mod manager;
 mod options;
 mod routes;
 mod signals;
+mod waiting;
 
 use std::error::Error;
 use std::io::Write;
@@ -62,7 +63,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     server = server.inherit(inherited);
     let files = options.root.map(Files::new).transpose()?;
     let monitor = server.monitor();
-    let make = move || routes::router(files.clone(), body_limit, monitor.clone());
+    let is_async = options.is_async;
+    let make = move || routes::router(files.clone(), body_limit, monitor.clone(), is_async);
     let mut server = http::serve(server, config, make)?;
     let reopener = access_log.as_ref().map(|log| log.reopener.clone());
     let attempt = signals::heed(signals, server.stopper(), reopener, options.successor)?;

@@ -79,6 +79,9 @@ pub(crate) struct Options {
     /// How long a connection that is idle then is left open, for a request that may be on its way.
     #[arg(long, env = "HTTP_DRAIN_GRACE", value_name = "TIME", default_value = "1s", value_parser = time)]
     drain_grace: Duration,
+    /// Answer by async handlers: the same answers, for who wants to compare.
+    #[arg(long = "async", env = "HTTP_ASYNC", value_parser = BoolishValueParser::new())]
+    pub(crate) is_async: bool,
     /// What SIGUSR2 starts to take over from this process, with the same arguments: the program itself if not said.
     #[arg(long, env = "HTTP_SUCCESSOR", value_name = "PROGRAM")]
     pub(crate) successor: Option<PathBuf>,

@@ -5,6 +5,8 @@ use campanile::http::{
     self, Answered, Error, FieldLine, Files, Handler, Next, Request, Response, Router, handler,
 };
 
+use crate::waiting;
+
 const BYTES: FieldLine = FieldLine::from_static("Content-Type: application/octet-stream\r\n");
 const CSS: FieldLine = FieldLine::from_static("Content-Type: text/css; charset=utf-8\r\n");
 const HTML: FieldLine = FieldLine::from_static("Content-Type: text/html; charset=utf-8\r\n");
@@ -13,22 +15,13 @@ const PLAIN: FieldLine = FieldLine::from_static("Content-Type: text/plain\r\n");
 const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
 
 /// The routes, for one worker.
-pub(crate) fn router(files: Option<Files>, body_limit: usize, monitor: Monitor) -> Router {
+pub(crate) fn router(files: Option<Files>, body_limit: usize, monitor: Monitor, is_async: bool) -> Router {
     let router = Router::new()
         .get("/", |_, response| response.text(200, include_str!("site/endpoints.txt")))
-        .get("/204", |_, response| response.status(204).empty())
-        .get("/plaintext", |_, response| response.status(200).line(PLAIN).body("Hello, World!"))
-        .get("/json", |_, response| response.status(200).line(JSON).body(r#"{"message":"Hello, World!"}"#))
         .get("/healthz", http::health)
         .get("/readyz", http::readiness)
-        .route("GET", "/metrics", http::Metrics::new(monitor))
-        .get("/headers", headers)
-        .post("/headers", headers)
-        .get("/chunked", chunked)
-        .post("/stream", stream)
-        .post("/echo", move |_, response| {
-            response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
-        });
+        .route("GET", "/metrics", http::Metrics::new(monitor));
+    let router = if is_async { waiting::routes(router, body_limit) } else { routes(router, body_limit) };
     match files {
         Some(files) => router.mount("/static", files),
         None => router
@@ -37,6 +30,21 @@ pub(crate) fn router(files: Option<Files>, body_limit: usize, monitor: Monitor) 
             .get("/static/index.html", asset(HTML, include_str!("site/index.html")))
             .get("/static/style.css", asset(CSS, include_str!("site/style.css"))),
     }
+}
+
+/// Adds those that answer at once, or go on as an exchange.
+fn routes(router: Router, body_limit: usize) -> Router {
+    router
+        .get("/204", |_, response| response.status(204).empty())
+        .get("/plaintext", |_, response| response.status(200).line(PLAIN).body("Hello, World!"))
+        .get("/json", |_, response| response.status(200).line(JSON).body(r#"{"message":"Hello, World!"}"#))
+        .get("/headers", headers)
+        .post("/headers", headers)
+        .get("/chunked", chunked)
+        .post("/stream", stream)
+        .post("/echo", move |_, response| {
+            response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
+        })
 }
 
 /// A file of the built-in site.

@@ -139,7 +139,8 @@ impl Answer {
             let told =
                 imf_fixdate(&date).ok_or(format!("Date: {date:?} is no IMF-fixdate (RFC 9110 5.6.7)"))?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-            if told.abs_diff(now) > 5 {
+            // It is looked at when all of a talk is over, which on a busy machine takes its time.
+            if told > now + 5 || told + 60 < now {
                 return Err(format!("Date: {date:?} is not now (RFC 9110 6.6.1)"));
             }
         }

@@ -10,7 +10,7 @@ use crate::support::common::{LONG, client, on_epoll, until};
 use crate::support::prints;
 
 /// Every option that has a value or sets something, and its environment variable.
-const OPTIONS: [(&str, &str); 21] = [
+const OPTIONS: [(&str, &str); 22] = [
     ("--listen", "HTTP_LISTEN"),
     ("--root", "HTTP_ROOT"),
     ("--workers", "HTTP_WORKERS"),
@@ -29,6 +29,7 @@ const OPTIONS: [(&str, &str); 21] = [
     ("--max-connections", "HTTP_MAX_CONNECTIONS"),
     ("--drain-time", "HTTP_DRAIN_TIME"),
     ("--drain-grace", "HTTP_DRAIN_GRACE"),
+    ("--async", "HTTP_ASYNC"),
     ("--successor", "HTTP_SUCCESSOR"),
     ("--access-log", "HTTP_ACCESS_LOG"),
     ("--log", "HTTP_LOG"),

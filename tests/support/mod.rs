@@ -9,13 +9,14 @@ pub mod common;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 /// An example that runs; it is killed when dropped.
 pub struct Program {
     child: Child,
+    has_ended: bool,
     pub address: SocketAddr,
 }
 
@@ -37,11 +38,22 @@ impl Program {
         };
         // Whatever else it says is read, so that it never waits for us.
         std::thread::spawn(move || lines.for_each(drop));
-        Program { child, address: address.expect("an address comes first") }
+        Program { child, has_ended: false, address: address.expect("an address comes first") }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has ended by itself, as it was asked to.
+    pub fn ends(&mut self) -> ExitStatus {
+        let mut status = None;
+        common::until("it ends", || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        self.has_ended = true;
+        status.expect("it has ended")
     }
 
     /// Time that all its threads have run so far.
@@ -65,7 +77,7 @@ impl Drop for Program {
         let is_running = matches!(self.child.try_wait(), Ok(None));
         let _ = self.child.kill();
         let _ = self.child.wait();
-        assert!(is_running || std::thread::panicking(), "it ended by itself");
+        assert!(is_running || self.has_ended || std::thread::panicking(), "it ended by itself");
     }
 }
 

@@ -157,7 +157,7 @@ fn try_tree(tree: &Path, mutation: &Mutation) -> io::Result<Fate> {
     let tests = match mutation.hazard {
         // The lives are lived on the simulated ring.
         _ if mutation.file.contains("ring/poll") => &["ring::poll::"][..],
-        WAKE => &["wake::", "lives::"],
+        WAKE => &["wake::", "hosting::", "lives::"],
         _ => &["scenes::", "lives::lives", "lives::"],
     };
     for tests in tests {

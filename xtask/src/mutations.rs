@@ -378,6 +378,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         new: "        if buffers > u32::from(self.count) {",
     },
     Mutation {
+        name: "fall asleep without a last look",
+        hazard: WAKE,
+        file: "crates/core/src/worker/hosting.rs",
+        old: "            if quiet && !hushed {",
+        new: "            if quiet {\n                self.ring.hush(false);",
+    },
+    Mutation {
         name: "allow one kick and never another",
         hazard: WAKE,
         file: "crates/core/src/wake.rs",

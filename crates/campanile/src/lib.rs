@@ -35,11 +35,13 @@
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
 mod blocking;
+mod connect;
 mod files;
 mod framed;
 #[cfg(feature = "tokio")]
 pub mod host;
 pub mod http;
+mod pool;
 mod reply;
 mod stream;
 
@@ -63,9 +65,13 @@ pub use campanile_protocol::{
     ByteOrder, Codec, Decoded, EncodeError, Encoder, Full, LengthDelimited, LengthWidth, LineError, Lines,
     Sink, Terminator,
 };
+pub use connect::{
+    BadDestination, Destination, Dial, DialError, Resolve, Resolving, SystemResolver, connect,
+};
 pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
+pub use pool::{Pool, PoolConfig, PoolError, Pooled};
 pub use reply::Reply;
-pub use stream::{FrameError, IntoOwned, ReadHalf, Stream, connect};
+pub use stream::{FrameError, IntoOwned, ReadHalf, Stream};
 
 /// The examples of the README, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -43,6 +43,13 @@ impl<'o, 'a> Reply<'o, 'a> {
         self.output.send(bytes).map_err(|bytes| Full { needed: bytes.len(), room: 0 })
     }
 
+    /// Whether bytes of any length can be handed over, or written, now. For who makes a long answer, and would have to
+    /// make it again.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.output.can_send()
+    }
+
     /// Whether `len` bytes could not be written even if nothing else were: then they are handed over.
     fn is_too_long(&self, len: usize) -> bool {
         len > self.output.longest()
@@ -62,20 +69,24 @@ impl Sink for Reply<'_, '_> {
 
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        if self.is_too_long(bytes.len()) {
-            return self.send(Bytes::copy_from_slice(bytes));
-        }
         let full = Full { needed: bytes.len(), room: self.output.room() };
+        if self.is_too_long(bytes.len()) {
+            return if self.can_send() { self.send(Bytes::copy_from_slice(bytes)) } else { Err(full) };
+        }
         self.output.write(bytes).map_err(|_| full)
     }
 
     #[inline]
     fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
         let needed = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.len()));
-        if self.is_too_long(needed) {
-            return self.send(pieces.concat().into());
-        }
         let room = self.output.room();
+        if self.is_too_long(needed) {
+            return if self.can_send() {
+                self.send(pieces.concat().into())
+            } else {
+                Err(Full { needed, room })
+            };
+        }
         if needed > room {
             return Err(Full { needed, room });
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use campanile_core::{Bytes, Connect, ConnectError, WriteHalf};
+use campanile_core::{Bytes, WriteHalf};
 use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
 
 /// A connection, to read from and write to by futures: see [`campanile_core::Stream`], which it dereferences to, for
@@ -273,15 +273,4 @@ impl DerefMut for ReadHalf {
     fn deref_mut(&mut self) -> &mut campanile_core::ReadHalf {
         &mut self.0
     }
-}
-
-/// Opens a connection to an address, as [`Connect`] says how: with a deadline, from a local address.
-///
-/// # Errors
-/// Why there is no connection.
-///
-/// # Panics
-/// Outside of a worker.
-pub async fn connect(to: impl Into<Connect>) -> Result<Stream, ConnectError> {
-    campanile_core::connect(to).await.map(Stream)
 }

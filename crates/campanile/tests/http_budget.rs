@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use campanile::{Bytes, Config, ServerHandle, http};
+use campanile::http::{self, Error, OwnedRequest, Request, Response};
+use campanile::{Bytes, Config, ServerHandle, Service, timeout};
 
 use support::common::{nothing_held, reset, until};
 use support::http::{Client, post, post_chunked};
@@ -24,27 +25,77 @@ struct Seen {
     order: Vec<u8>,
 }
 
+/// Whether the handler answers by a closure that is given the body, or waits for it.
+#[derive(Clone, Copy)]
+enum Kind {
+    AtOnce,
+    Waiting,
+}
+
+macro_rules! of_both_kinds {
+    ($($name:ident),* $(,)?) => {
+        mod at_once {
+            $(#[test] fn $name() { super::$name(super::Kind::AtOnce); })*
+        }
+        mod waiting {
+            $(#[test] fn $name() { super::$name(super::Kind::Waiting); })*
+        }
+    };
+}
+
+of_both_kinds! {
+    one_body_goes_beyond_the_limit_and_the_others_are_answered_503,
+    who_goes_away_gives_back_what_it_had,
+    a_body_that_is_complete_holds_up_nobody,
+    who_waits_is_served_in_order,
+    nobody_is_forgotten,
+    bodies_beyond_their_own_limit_are_answered_413,
+}
+
+impl Seen {
+    fn note(&mut self, body: &Bytes, is_kept: bool) {
+        self.order.extend(body.first());
+        self.kept.extend(is_kept.then(|| body.clone()));
+    }
+}
+
+type Told = Arc<Mutex<Seen>>;
+
+fn at_once(tell: Told, config: http::Config) -> impl Service {
+    let answer = move |request: &Request<'_>, response: Response<'_, '_>| {
+        let (keeps, tell) = (request.path() == "/keep", Arc::clone(&tell));
+        response.collect(1 << 20, move |body, response| {
+            tell.lock().expect("nobody panics").note(&body, keeps);
+            response.status(200).bytes(body)
+        })
+    };
+    http::service(answer).config(config)
+}
+
+fn waiting(tell: Told, config: http::Config) -> impl Service {
+    let answer = http::wait(async move |mut request: OwnedRequest| -> Result<Bytes, Error> {
+        let body = request.body().collect(1 << 20).await?;
+        tell.lock().expect("nobody panics").note(&body, request.path() == "/keep");
+        Ok(body)
+    });
+    http::service(answer).config(config)
+}
+
 /// Echoes bodies, of which a worker holds so many bytes.
 fn budget(
+    kind: Kind,
     config: Config,
     body_memory: usize,
     body_wait: Duration,
-) -> (ServerHandle, SocketAddr, Arc<Mutex<Seen>>) {
+) -> (ServerHandle, SocketAddr, Told) {
     let http_config = http::Config { body_memory, body_wait, ..http::Config::default() };
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let seen = Told::default();
     let tell = Arc::clone(&seen);
-    let (server, address) = serve(config, move || {
-        let tell = Arc::clone(&tell);
-        http::service(move |request, response| {
-            let (keeps, tell) = (request.path() == "/keep", Arc::clone(&tell));
-            response.collect(1 << 20, move |body, response| {
-                let mut seen = tell.lock().expect("nobody panics");
-                seen.order.extend(body.first());
-                seen.kept.extend(keeps.then(|| body.clone()));
-                response.status(200).bytes(body)
-            })
-        })
-        .config(http_config.clone())
+    let (server, address) = serve(config, move || -> Box<dyn Service> {
+        match kind {
+            Kind::AtOnce => Box::new(at_once(Arc::clone(&tell), http_config.clone())),
+            Kind::Waiting => Box::new(waiting(Arc::clone(&tell), http_config.clone())),
+        }
     });
     (server, address, seen)
 }
@@ -56,10 +107,9 @@ fn begun(client: &mut Client, len: usize) -> Vec<u8> {
     request[request.len() - 1..].to_vec()
 }
 
-#[test]
-fn one_body_goes_beyond_the_limit_and_the_others_are_answered_503() {
+fn one_body_goes_beyond_the_limit_and_the_others_are_answered_503(kind: Kind) {
     for config in [Config::default(), tiny()] {
-        let (server, address, _) = budget(config, 1000, WAIT);
+        let (server, address, _) = budget(kind, config, 1000, WAIT);
         let mut first = Client::connect(address);
         let last = begun(&mut first, 100_000);
         until("it is read", || {
@@ -82,9 +132,8 @@ fn one_body_goes_beyond_the_limit_and_the_others_are_answered_503() {
     }
 }
 
-#[test]
-fn who_goes_away_gives_back_what_it_had() {
-    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+fn who_goes_away_gives_back_what_it_had(kind: Kind) {
+    let (server, address, seen) = budget(kind, Config::default(), 1000, Duration::from_secs(600));
     for how in 0..3 {
         let mut first = Client::connect(address);
         let before = server.counters()[0].received;
@@ -124,9 +173,8 @@ fn who_goes_away_gives_back_what_it_had() {
     assert_eq!(second.reply().body, [b'x'; 500]);
 }
 
-#[test]
-fn a_body_that_is_complete_holds_up_nobody() {
-    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+fn a_body_that_is_complete_holds_up_nobody(kind: Kind) {
+    let (server, address, seen) = budget(kind, Config::default(), 1000, Duration::from_secs(600));
     // What is kept stands for an echo that its client never reads.
     for n in 0..3 {
         let mut client = Client::connect(address);
@@ -149,9 +197,8 @@ fn a_body_that_is_complete_holds_up_nobody() {
     assert_eq!(seen.lock().expect("nobody panics").kept.len(), 4);
 }
 
-#[test]
-fn who_waits_is_served_in_order() {
-    let (server, address, seen) = budget(Config::default(), 1000, Duration::from_secs(600));
+fn who_waits_is_served_in_order(kind: Kind) {
+    let (server, address, seen) = budget(kind, Config::default(), 1000, Duration::from_secs(600));
     let mut first = Client::connect(address);
     let last = begun(&mut first, 5000);
     until("it is read", || server.counters()[0].received > 5000);
@@ -173,11 +220,10 @@ fn who_waits_is_served_in_order() {
     assert_eq!(seen.lock().expect("nobody panics").order, *b"x\0\x01\x02\x03\x04\x05\x06\x07");
 }
 
-#[test]
-fn nobody_is_forgotten() {
+fn nobody_is_forgotten(kind: Kind) {
     for (config, wait) in [(Config::default(), Duration::from_secs(600)), (tiny(), Duration::from_millis(5))]
     {
-        let (server, address, _) = budget(config, 3000, wait);
+        let (server, address, _) = budget(kind, config, 3000, wait);
         let refused = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for n in 0..12_usize {
@@ -221,9 +267,8 @@ fn nobody_is_forgotten() {
     }
 }
 
-#[test]
-fn bodies_beyond_their_own_limit_are_answered_413() {
-    let (_server, address, _) = budget(Config::default(), 64 << 20, WAIT);
+fn bodies_beyond_their_own_limit_are_answered_413(kind: Kind) {
+    let (_server, address, _) = budget(kind, Config::default(), 64 << 20, WAIT);
     let mut client = Client::connect(address);
     client.send(&post("/", &vec![0; (1 << 20) + 1])[..100]);
     let reply = client.reply();
@@ -235,4 +280,38 @@ fn bodies_beyond_their_own_limit_are_answered_413() {
     let mut client = Client::connect(address);
     client.send(post("/", &vec![3; 1 << 20]));
     assert_eq!(client.reply().body, vec![3; 1 << 20]);
+}
+
+/// A handler that gives up waiting for a body gives way to those that wait for memory behind it.
+#[test]
+fn who_gives_up_holds_up_nobody() {
+    let http_config = http::Config { body_memory: 1000, ..http::Config::default() };
+    let make = move || {
+        let answer = http::wait(async |mut request: OwnedRequest| -> Result<String, Error> {
+            if request.path() == "/gives-up" {
+                let gathered = timeout(Duration::from_millis(50), request.body().collect(1 << 20)).await;
+                assert!(gathered.is_err(), "it never comes");
+                // It neither reads on nor goes away.
+                std::future::pending::<()>().await;
+            }
+            Ok(format!("{}", request.body().collect(1 << 20).await?.len()))
+        });
+        http::service(answer).config(http_config.clone())
+    };
+    let (server, address) = serve(Config::default(), make);
+    let mut greedy: Vec<Client> = (0..3).map(|_| Client::connect(address)).collect();
+    for client in &mut greedy {
+        client.send(&post("/gives-up", &[b'x'; 5000])[..4000]);
+    }
+    until("they were read", || server.counters()[0].received > 3 * 500);
+    let mut client = Client::connect(address);
+    client.send(post_chunked("/", &[b'y'; 5000], 100, ""));
+    assert_eq!(client.reply().text(), "5000");
+    drop(client);
+    for client in greedy {
+        let stream = client.wire.stream.try_clone().expect("a descriptor is left");
+        drop(client);
+        reset(stream);
+    }
+    nothing_held(&server);
 }

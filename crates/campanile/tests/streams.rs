@@ -74,6 +74,7 @@ fn frames_are_read_and_written() {
 fn tasks_run_elsewhere() {
     let tell = async |mut stream: Stream| -> std::io::Result<()> {
         let here = this_worker();
+        assert!(here.is_here());
         let length = spawn_blocking(move || {
             let there = std::thread::current().name().map(str::to_owned);
             here.spawn(async move || there.map_or(0, |name| name.len())).wait().expect("it runs")
@@ -88,6 +89,7 @@ fn tasks_run_elsewhere() {
     BufReader::new(client(&server)).read_line(&mut line).expect("an answer");
     assert!(line.ends_with("named\n"), "{line}");
     let workers = server.workers();
+    assert!(!workers[0].is_here());
     let names: Vec<String> = workers
         .iter()
         .map(|worker| worker.spawn(async || std::thread::current().name().map(str::to_owned)))

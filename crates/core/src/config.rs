@@ -187,8 +187,8 @@ impl Default for Config {
 impl Config {
     /// The most memory one worker ever takes by itself, in bytes: buffers, queues, and unread input of all its
     /// connections at their limit. What services allocate, and what they hand over as `Bytes`, is theirs. (Bytes read
-    /// from files lie in the file buffers, which are counted, wherever they are lent to.) So is what lies on the sockets
-    /// for datagrams that they bind, each of which has its own bounds.
+    /// from files lie in the file buffers, which are counted, wherever they are lent to.) So is what lies on the
+    /// sockets for datagrams that they bind, each of which has its own bounds.
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let connections = self.max_connections as usize;

@@ -352,7 +352,7 @@ fn work<R: Ring>(
 ) -> io::Result<()> {
     let id = start.id;
     let employ =
-        |ring, memory, config| Worker::new(ring, memory, config, Box::new(SystemClock::new()), make(id));
+        |ring, memory, config| Worker::new(ring, memory, config, Box::new(SystemClock::new()), || make(id));
     match prepare(start, open, employ) {
         Ok((mut worker, addresses, notices)) => {
             let _ = report.send(Ok((Arc::clone(worker.mailbox()), addresses, notices)));

@@ -164,7 +164,8 @@ pub(crate) fn memory_for(config: &Config) -> Memory {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker over `ring`, which was made for `memory`.
+    /// A worker over `ring`, which was made for `memory`. `make` makes its factory as if in a turn of it, so that what
+    /// it sets up may spawn.
     ///
     /// # Errors
     /// When other threads' wake-ups cannot be set up.
@@ -173,10 +174,10 @@ impl<R: Ring> Worker<R> {
         memory: Memory,
         config: Config,
         clock: Box<dyn Clock>,
-        factory: Factory,
+        make: impl FnOnce() -> Factory,
     ) -> io::Result<Worker<R>> {
         let kick = ring.kick(&memory, Token::new(Kind::Wake, Generation::default(), 0))?;
-        Ok(Worker::kicked_by(kick, ring, memory, config, clock, factory))
+        Ok(Worker::kicked_by(kick, ring, memory, config, clock, make))
     }
 
     /// A worker that hears of its letters by `kick`.
@@ -186,11 +187,16 @@ impl<R: Ring> Worker<R> {
         memory: Memory,
         config: Config,
         clock: Box<dyn Clock>,
-        factory: Factory,
+        make: impl FnOnce() -> Factory,
     ) -> Worker<R> {
         let mailbox = Arc::new(Mailbox::new(kick));
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
+        let desk = Desk::new(Arc::clone(&mailbox), &config);
+        let factory = {
+            let _turn = desk.local.enter();
+            make()
+        };
         Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
@@ -203,7 +209,7 @@ impl<R: Ring> Worker<R> {
             guests: Guests::default(),
             datagrams: Datagrams::default(),
             timers: TimerWheel::new(0),
-            desk: Desk::new(Arc::clone(&mailbox), &config),
+            desk,
             mailbox,
             limits,
             config,

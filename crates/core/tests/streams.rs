@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -350,4 +352,31 @@ fn thousands_of_handlers_wait_and_are_stopped() {
     for mut client in clients {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
+}
+
+/// What looks after the state of a worker is spawned where that is made.
+#[test]
+fn the_state_of_a_worker_may_spawn() {
+    let state = |_| {
+        let ticks = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&ticks);
+        drop(spawn(async move {
+            loop {
+                sleep(Duration::from_millis(2)).await;
+                counted.set(counted.get() + 1);
+            }
+        }));
+        ticks
+    };
+    let wait = async |ticks: Rc<Rc<Cell<u32>>>, mut stream: Stream| {
+        while ticks.get() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        stream.write(b"three").await
+    };
+    let server =
+        Server::new().listen("127.0.0.1:0").workers(1).handle_with(state, wait).expect("a free port");
+    let mut text = String::new();
+    client(tcp(&server)).read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "three");
 }

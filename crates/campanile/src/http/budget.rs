@@ -83,8 +83,11 @@ impl Books {
         true
     }
 
-    /// Somebody is complete or has left: it takes no more, and the next may go beyond the limit.
-    fn release(&mut self, name: u64) {
+    /// Somebody takes no more: it waits no longer, and the next may go beyond the limit.
+    fn release(&mut self, name: u64, is_waiting: bool) {
+        if is_waiting && let Ok(place) = self.waiting.binary_search_by_key(&name, |(waiting, _)| *waiting) {
+            self.waiting.remove(place);
+        }
         self.privileged = self.privileged.filter(|&privileged| privileged != name);
         self.wake_next();
     }
@@ -92,10 +95,7 @@ impl Books {
     /// Somebody left: what it had is free, and the next may have it.
     fn leave(&mut self, name: u64, charged: usize, is_waiting: bool) {
         self.charged -= charged;
-        if is_waiting && let Ok(place) = self.waiting.binary_search_by_key(&name, |(waiting, _)| *waiting) {
-            self.waiting.remove(place);
-        }
-        self.release(name);
+        self.release(name, is_waiting);
     }
 
     fn wake_next(&self) {
@@ -137,8 +137,8 @@ impl Account {
 
     /// The bytes, which are complete; charged until their last clone is dropped. They keep nobody from being completed,
     /// or a client that does not read what is made of them would stop all others.
-    pub(super) fn into_bytes(self) -> Bytes {
-        self.budget.books().release(self.name);
+    pub(super) fn into_bytes(mut self) -> Bytes {
+        self.budget.books().release(self.name, std::mem::take(&mut self.is_waiting));
         Bytes::from_owner(self)
     }
 }

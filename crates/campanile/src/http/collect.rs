@@ -62,7 +62,7 @@ impl Gathering {
         Ok(Gathered::Whole(self.take().unwrap_or_default()))
     }
 
-    /// What was gathered so far, if that is anything.
+    /// What was gathered so far, if that is anything. It waits for no more.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         self.patience = None;
         self.account.take().map(Account::into_bytes).filter(|bytes| !bytes.is_empty())

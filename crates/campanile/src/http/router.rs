@@ -19,6 +19,8 @@ use super::{Handler, Method};
 /// (RFC 9110, section 15.5.6); HEAD is answered by the handler of GET, and OPTIONS with `Allow` (sections 9.3.2,
 /// 9.3.7), unless they have handlers of their own.
 ///
+/// Handlers that [wait](super::wait) stand beside those that answer at once.
+///
 /// ```
 /// use campanile::http::{Error, Method, Router};
 ///

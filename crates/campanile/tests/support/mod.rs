@@ -8,6 +8,7 @@ pub mod http;
 pub mod pieces;
 pub mod web;
 pub mod wire;
+pub mod worker;
 pub mod xor;
 
 #[path = "../../../core/tests/support/mod.rs"]

@@ -147,7 +147,8 @@ impl Server {
     }
 
     /// Starts: `state` is called once on each worker's thread, and what it returns is that worker's own; `make` makes
-    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`.
+    /// the service of each of its connections from it. So state per core needs no lock and need not be `Send`. It may
+    /// [spawn](crate::spawn) what looks after it.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).

@@ -41,6 +41,12 @@ impl WorkerHandle {
         WorkerHandle { mailbox }
     }
 
+    /// Whether this is called on the thread of that worker: what is to be done there can be done at once.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        Local::current().is_some_and(|local| Arc::ptr_eq(local.mailbox(), &self.mailbox))
+    }
+
     /// Runs an async function as a task of that worker, as [`spawn`] does. The function is sent there, and what it
     /// returns is sent back; the future that it makes stays there, and need not be `Send`.
     ///

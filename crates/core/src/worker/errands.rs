@@ -259,11 +259,6 @@ impl<R: Ring> Worker<R> {
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
-            Request::GiveUp => {
-                if let Asker::Connection(name) = asker {
-                    self.with_connection(name, Connection::give_up);
-                }
-            }
             Request::Open(file) => match file.into_flight() {
                 Ok(path) => {
                     let path = self.memory.flights.launch(path);
@@ -278,6 +273,11 @@ impl<R: Ring> Worker<R> {
                 }
                 Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
             },
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));
@@ -400,9 +400,10 @@ impl<R: Ring> Worker<R> {
 
     fn open_connection(&mut self, asker: (Asker, Ticket), to: Connect, service: Box<dyn Service>) {
         let refusal = match self.state {
-            State::Running if self.live < self.config.max_connections => None,
-            State::Running => Some(ConnectError::TooMany),
-            State::Draining { .. } | State::Stopping { .. } => Some(ConnectError::Stopping),
+            State::Stopping { .. } => Some(ConnectError::Stopping),
+            // While it drains requests are answered that need other servers.
+            _ if self.live < self.config.max_connections => None,
+            _ => Some(ConnectError::TooMany),
         };
         let prepared = refusal.map_or_else(|| self.prepare_socket(&to), Err);
         let (nodelay, now) = (self.config.nodelay && to.to.tcp().is_some(), self.desk.now);

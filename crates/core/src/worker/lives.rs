@@ -158,7 +158,7 @@ fn live_in(seed: u64, prepare: impl FnOnce(&mut World)) -> Result<Seen, Vec<Stri
         Box::new(move |_| services::greeter(&ledger, seed))
     };
     // If anything panics, what is left of the worker is better not touched.
-    let worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
+    let worker = Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     let mut worker = std::mem::ManuallyDrop::new(worker);
     let local = Rc::clone(worker.local());
     town.borrow_mut().mailbox = Some(worker.mailbox().clone());

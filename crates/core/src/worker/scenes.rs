@@ -167,7 +167,8 @@ fn play(config: Config, client: Client, service: impl Service + 'static) -> Play
     let (told, end) = (Log::default(), End::default());
     let mut service = Some(Noting(Box::new(service), Rc::clone(&told), Rc::clone(&end)));
     let factory = Box::new(move |_| Box::new(service.take().expect("one client comes")) as Box<dyn Service>);
-    let mut worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
+    let mut worker =
+        Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     worker.listen(Listening::at(0, descriptor, 1));
     for turns in 0.. {
         if end.borrow().is_some() {

@@ -50,7 +50,8 @@ impl Body {
     /// # Errors
     /// When the request is over.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        poll_fn(|cx| self.poll_piece(cx)).await
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_piece(cx)).await
     }
 
     /// Waits for the rest of the body, of at most `limit` bytes. It is charged to the same budget of the worker as what
@@ -58,9 +59,10 @@ impl Body {
     ///
     /// # Errors
     /// 413 when it is longer, 503 when there was no memory for it for [`Config::body_wait`](crate::http::Config), and
-    /// when the request is over. All of them are to be returned by the handler.
+    /// when the request is over. They are to be returned by the handler: what was read is gone.
     pub async fn collect(&mut self, limit: usize) -> Result<Bytes, Error> {
-        poll_fn(|cx| self.poll_whole(limit, cx)).await
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_whole(limit, cx)).await
     }
 
     /// Whether all of the body was returned.
@@ -114,6 +116,15 @@ impl Body {
             Given::Failed(error) => Err(error),
             Given::NotYet => return Poll::Pending,
         })
+    }
+}
+
+/// A future that waits for the body: when it is dropped nothing more is read for it.
+struct Waiting<'a>(&'a mut Body);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lease.link.withdraw();
     }
 }
 

@@ -15,7 +15,7 @@ struct Span {
 #[derive(Debug, Default)]
 pub(super) struct OwnedHead {
     facts: Option<Facts>,
-    /// The target first, then the method, the host, names of fields, parameters.
+    /// The target first, then the method, names of fields, parameters.
     text: String,
     values: Vec<u8>,
     /// Names in the text, and values.
@@ -29,7 +29,6 @@ struct Facts {
     target: TargetLayout,
     target_end: usize,
     method: Span,
-    host: Option<Span>,
     /// Bytes of the path that are not below the place where the handler is mounted.
     mounted: usize,
     version: Version,
@@ -48,8 +47,6 @@ impl OwnedHead {
         text.push_str(target.as_str());
         let target_end = text.len();
         let method = put(text, request.method().as_str());
-        // Of an absolute target it is a part of that, but may be given as well as a field.
-        let host = request.host().map(|host| put(text, host));
         fields.extend(request.fields().iter().map(|field| {
             let start = values.len() as u32;
             values.extend_from_slice(field.value);
@@ -58,7 +55,7 @@ impl OwnedHead {
         params.extend(request.params().map(|(name, value)| (put(text, name), put(text, value))));
         let mounted = request.path().len() - request.path_below().len();
         let (version, body, target) = (request.version(), request.body(), target.layout());
-        self.facts = Some(Facts { target, target_end, method, host, mounted, version, body });
+        self.facts = Some(Facts { target, target_end, method, mounted, version, body });
     }
 
     /// Bytes that it takes.
@@ -88,7 +85,10 @@ impl OwnedHead {
     }
 
     pub(super) fn host(&self) -> Option<&str> {
-        self.facts().host.map(|host| self.text(host))
+        // There is one such field at most, or the request was refused (RFC 9112, section 3.2).
+        let field = || self.fields().find(|field| field.name.eq_ignore_ascii_case("host"));
+        let named = || field().and_then(|field| std::str::from_utf8(field.value).ok());
+        self.target().authority().or_else(named)
     }
 
     pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {

@@ -21,6 +21,8 @@ pub(super) struct Link(RefCell<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Somebody reads, or may come to read: there is something to clear up afterwards.
+    is_used: bool,
     demand: Option<Demand>,
     piece: Option<Bytes>,
     gathering: Gathering,
@@ -71,20 +73,41 @@ pub(super) enum Gave {
 impl Link {
     /// A request has begun, with a body like this.
     pub(super) fn begin(&self, body: BodyLength) {
-        *self.0.borrow_mut() = State { is_complete: body.is_empty(), is_read: true, ..State::default() };
+        let mut state = self.0.borrow_mut();
+        (state.is_complete, state.is_read, state.is_over) = (body.is_empty(), true, false);
     }
 
     /// Nobody is left.
     pub(super) fn end(&self) {
-        let state = std::mem::take(&mut *self.0.borrow_mut());
-        drop(state);
+        let mut state = self.0.borrow_mut();
+        if state.is_used {
+            let state_left = std::mem::take(&mut *state);
+            drop(state);
+            drop(state_left);
+        }
     }
 
-    /// The reader is gone.
+    /// The reader is gone, and with it what was here for it.
     pub(super) fn leave(&self) {
         let mut state = self.0.borrow_mut();
         state.is_read = false;
+        if !state.is_used {
+            return;
+        }
         state.demand = None;
+        let left = (state.piece.take(), std::mem::take(&mut state.gathering));
+        drop(state);
+        drop(left);
+    }
+
+    /// The reader waits no more; what was gathered for it is the next piece, and holds up nobody else's gathering.
+    pub(super) fn withdraw(&self) {
+        let mut state = self.0.borrow_mut();
+        if state.demand.take().is_some()
+            && let Some(gathered) = state.gathering.take()
+        {
+            state.piece = Some(gathered);
+        }
     }
 
     /// Whether the rest of a body may still be read.
@@ -111,7 +134,7 @@ impl Link {
             return Given::Failed(failure);
         }
         let found = match demand {
-            Demand::Piece => state.gathering.take().or_else(|| state.piece.take()),
+            Demand::Piece => state.piece.take(),
             Demand::Whole(_) if state.is_complete => state.piece.take(),
             Demand::Whole(_) => None,
         };
@@ -121,7 +144,7 @@ impl Link {
             _ if state.is_complete => Given::End,
             _ if state.is_over => Given::Failed(over()),
             _ => {
-                state.demand = Some(demand);
+                (state.is_used, state.demand) = (true, Some(demand));
                 if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(waker)) {
                     state.reader = Some(waker.clone());
                 }
@@ -159,7 +182,10 @@ impl State {
                 Ok(Gathered::NotYet) => return Gave::NotYet,
                 Ok(Gathered::Paused) => return Gave::Nothing,
                 Ok(Gathered::Whole(whole)) => self.piece = Some(whole),
-                Err(error) => self.failure = Some(error),
+                Err(error) => {
+                    self.failure = Some(error);
+                    self.gathering = Gathering::default();
+                }
             },
         }
         self.demand = None;
@@ -191,7 +217,9 @@ pub(in crate::http) struct Feed(Lease);
 
 impl Feed {
     pub(super) fn new(lease: Lease) -> Feed {
-        lease.link.0.borrow_mut().givers += 1;
+        let mut state = lease.link.0.borrow_mut();
+        (state.is_used, state.givers) = (true, state.givers + 1);
+        drop(state);
         Feed(lease)
     }
 

@@ -223,7 +223,7 @@ fn live(seed: u64, counts: &mut Counts) -> Vec<String> {
     let outside = ring.outside();
     let nobody: Factory =
         Box::new(|_| Box::new(|_: &mut crate::Input<'_>, _: &mut crate::Output<'_>| Flow::Abort));
-    let mut worker = Worker::new(ring, memory, config, Box::new(clock), nobody).expect("a simulated kick");
+    let mut worker = Worker::new(ring, memory, config, Box::new(clock), || nobody).expect("a simulated kick");
     let diaries: Vec<Shared<Diary>> = (0..sockets).map(|_| Shared::default()).collect();
     let busy = Rc::new(Cell::new(sockets));
     let random = Rc::new(RefCell::new(random));

@@ -123,11 +123,10 @@ impl Handler {
         let length = Duration::from_micros(self.random.below(20_000) as u64);
         match self.random.below(8) {
             0 => sleep(length).await,
-            1 => {
-                if timeout(length / 2, sleep(length)).await.is_err() {
-                    self.ledger.saw(Recovery::DroppedSleep);
-                }
+            1 if timeout(length / 2, sleep(length)).await.is_err() => {
+                self.ledger.saw(Recovery::DroppedSleep);
             }
+            1 => {}
             2 => self.be_woken(length).await,
             3 => {
                 let task = spawn(async move {

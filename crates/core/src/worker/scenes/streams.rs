@@ -143,7 +143,8 @@ fn run_alone(main: impl Future<Output = ()> + 'static) -> Counters {
     let sizes = Sizes { submission_queue: 64, completion_queue: 256 };
     let ring = SimulatedRing::new(world, sizes, ABILITIES, Rc::new(RefCell::new(Nobody)));
     let factory = Box::new(|_| unreachable!("nobody comes"));
-    let mut worker = Worker::new(ring, memory, config, Box::new(clock), factory).expect("a simulated kick");
+    let mut worker =
+        Worker::new(ring, memory, config, Box::new(clock), || factory).expect("a simulated kick");
     let local = Rc::clone(worker.local());
     let is_done = Rc::new(Cell::new(false));
     let done = Rc::clone(&is_done);
