@@ -230,9 +230,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: concat!(
-            "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
-        ),
+        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
         new: "",
     },
     Mutation {
@@ -316,9 +314,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a send",
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
-        old: concat!(
-            "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
-        ),
+        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
         new: "",
     },
     Mutation {
@@ -332,8 +328,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "take a failed sync for a sync",
         hazard: DISK,
         file: "crates/core/src/worker/errands.rs",
-        old: "                Outcome::Count(_) => Ok(()),\n",
-        new: "                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
+        old: "Answer::Synced(match outcome {\n                Outcome::Count(_) => Ok(()),\n",
+        new: "Answer::Synced(match outcome {\n                Outcome::Count(_) | Outcome::Failed(_) => Ok(()),\n",
     },
     Mutation {
         name: "tell that all was written before an error",

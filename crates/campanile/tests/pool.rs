@@ -143,7 +143,7 @@ fn whoever_finds_all_in_use_waits_in_line_and_not_for_ever() {
 fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
     let (_server, address) = upstream();
     let (begun, has_begun) = std::sync::mpsc::channel();
-    let serve = async move |mut stream: Stream| -> std::io::Result<()> {
+    let serve = async move |mut stream: Stream| -> io::Result<()> {
         let pool = pool(address, &PoolConfig::default());
         ask(&pool, "kept").await;
         let mut lent = pool.get_new().await.expect("a connection");

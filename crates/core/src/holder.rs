@@ -40,6 +40,22 @@ impl fmt::Display for Holder {
     }
 }
 
+impl Holder {
+    /// Whether it may be about to let go: a process of ours that is not there to be seen any more, or a child of this
+    /// one, which has a copy of everything until it executes its program.
+    pub(crate) fn is_passing(&self) -> bool {
+        match &self.process {
+            Some(process) => parent_of(process.pid) == Some(std::process::id()),
+            None => self.uid == rustix::process::geteuid().as_raw(),
+        }
+    }
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
 /// A listening socket of the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listening {

@@ -16,7 +16,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -24,7 +24,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::error::ServeError;
 use crate::flight::Flight;
-use crate::holder::holder_of_port;
+use crate::holder::{Holder, holder_of_port};
 use crate::operation::{Descriptor, Memory, Submission};
 use crate::ring::Ring;
 
@@ -43,20 +43,21 @@ pub(crate) fn probe(address: &Address) -> Result<(), ServeError> {
     })
 }
 
-/// How long an address is tried again that nobody is seen to listen on.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an address is tried again that nobody is seen to keep: as long as nginx does.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Opens a socket on `address`, and tries again for a while if that is in use and nobody is seen to listen there. A
-/// listener that was just closed can be there a little longer: a process that was forked meanwhile has a copy of it
-/// until it executes its program, and a ring lets go of what it had late.
+/// Opens a socket on `address`, and tries again for a while if that is in use and nobody is seen to keep it. A listener
+/// that was just closed can be there a little longer: a process that was forked meanwhile has a copy of it until it
+/// executes its program, and a ring lets go of what it had late.
 fn patiently<T>(address: &Address, mut open: impl FnMut() -> io::Result<T>) -> Result<T, ServeError> {
-    let mut left = PATIENCE;
+    let until = Instant::now() + PATIENCE;
     loop {
         match open().map_err(|error| refused(address, error)) {
-            Err(ServeError::AddressInUse { holder: None, .. }) if !left.is_zero() => {
+            Err(ServeError::AddressInUse { holder, .. })
+                if holder.as_ref().is_none_or(Holder::is_passing) && Instant::now() < until =>
+            {
                 std::thread::sleep(PAUSE);
-                left = left.saturating_sub(PAUSE);
             }
             done => return done,
         }

@@ -109,6 +109,12 @@ impl Local {
         Entered(CURRENT.with(|current| current.replace(Some(Rc::clone(self)))))
     }
 
+    /// Calls what is to find this worker as if it were in a turn of it.
+    pub(crate) fn as_in_turn<T>(self: &Rc<Self>, call: impl FnOnce() -> T) -> T {
+        let _turn = self.enter();
+        call()
+    }
+
     /// The worker whose turn it is on this thread.
     pub(crate) fn current() -> Option<Rc<Local>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()

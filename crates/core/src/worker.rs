@@ -28,6 +28,7 @@ mod ending;
 mod errands;
 mod guests;
 mod hosting;
+mod letters;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
@@ -49,7 +50,7 @@ use crate::counters::Counters;
 use crate::desk::{Desk, Handle};
 use crate::file_pool::FilePool;
 use crate::flight::Flights;
-use crate::guard::{guard, let_go};
+use crate::guard::let_go;
 use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
 use crate::ring::{Abilities, Ring};
@@ -164,8 +165,7 @@ pub(crate) fn memory_for(config: &Config) -> Memory {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker over `ring`, which was made for `memory`. `make` makes its factory as if in a turn of it, so that what
-    /// it sets up may spawn.
+    /// A worker over `ring`, which was made for `memory`; its factory is made as if in a turn, so that it may spawn.
     ///
     /// # Errors
     /// When other threads' wake-ups cannot be set up.
@@ -193,10 +193,7 @@ impl<R: Ring> Worker<R> {
         memory.files.tell(&mailbox);
         let limits = limits_of(&config, ring.abilities());
         let desk = Desk::new(Arc::clone(&mailbox), &config);
-        let factory = {
-            let _turn = desk.local.enter();
-            make()
-        };
+        let factory = desk.local.as_in_turn(make);
         Worker {
             ring: ManuallyDrop::new(ring),
             memory: ManuallyDrop::new(memory),
@@ -455,41 +452,6 @@ impl<R: Ring> Worker<R> {
     /// Closes a descriptor that belongs to no connection.
     fn close_stray(&mut self, descriptor: Descriptor) {
         self.submit(Kind::CloseStray, 0, Submission::Close { descriptor });
-    }
-
-    fn kicked(&mut self, completion: &Completion) {
-        self.ring.kicked(completion, &self.memory);
-        self.read_letters();
-    }
-
-    fn read_letters(&mut self) {
-        let letters = self.mailbox.collect();
-        for wakee in letters.wakes {
-            self.wake(wakee);
-        }
-        for job in letters.jobs {
-            if let Err(panic) = guard(job) {
-                self.desk.counters.panicked += 1;
-                tracing::error!("what another thread wanted done panicked: {panic}");
-            }
-        }
-        for question in letters.questions {
-            question.answer(&self.counters());
-        }
-        for reply in letters.roll_calls {
-            // Whoever asked may have gone.
-            let _ = reply.send(());
-        }
-        self.lend_listeners(&letters.listeners);
-        if letters.look_again {
-            self.look_again();
-        }
-        if letters.drain {
-            self.drain(letters.heir, letters.shared);
-        }
-        if letters.stop {
-            self.stop();
-        }
     }
 
     /// Wakes that services of this worker gave each other; those that come of it are for the next turn.

@@ -9,6 +9,7 @@ use crate::errand::{Answer, Ticket};
 use crate::fs::{File, OpenFile};
 use crate::ring::simulated::faults::Recovery;
 use crate::ring::simulated::random::Random;
+use crate::ring::simulated::world::World;
 use crate::service::{Context, Event, Flow, Service};
 
 use super::ledger::{ClientId, Ledger, first_foreign, keyed_range};
@@ -164,5 +165,18 @@ impl Service for Storer {
             self.sync = Some((cx.sync_file(file, data_only), self.settled()));
         }
         if cx.input.is_ended() || !cx.input.is_empty() { Flow::Wait } else { Flow::More(1) }
+    }
+}
+
+/// Whether what services were told of their files is so: a sync, and an error.
+pub(super) fn check_files(ledger: &Ledger, world: &World) {
+    for (id, path, n) in ledger.take_synced() {
+        let durable = world.durable(path.as_bytes()).unwrap_or_default();
+        let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
+        ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
+    }
+    for path in ledger.take_failed() {
+        let fair = world.is_harmed(path.as_bytes());
+        ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
     }
 }

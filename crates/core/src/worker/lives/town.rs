@@ -14,6 +14,7 @@ use crate::time::Time;
 use crate::wake::Mailbox;
 
 use super::ledger::{ClientId, Ledger, Told, first_foreign, keyed, keyed_range};
+use super::storer::check_files;
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,15 +402,7 @@ impl Peers for Town {
                 self.ledger.violated(format!("client {id}: told of room before its socket takes any"));
             }
         }
-        for (id, path, n) in self.ledger.take_synced() {
-            let durable = world.durable(path.as_bytes()).unwrap_or_default();
-            let is_there = durable.get(..n) == Some(&keyed_range(id, 0..n));
-            self.ledger.check(is_there, || format!("{path}: {n} bytes were synced, and are not there"));
-        }
-        for path in self.ledger.take_failed() {
-            let fair = world.is_harmed(path.as_bytes());
-            self.ledger.check(fair, || format!("{path}: an error of a file that nothing happened to"));
-        }
+        check_files(&self.ledger, world);
         self.check_ends(world);
         let mut moved = false;
         let alive = self.clients.iter().filter(|client| !client.done).count();
