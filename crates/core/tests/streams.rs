@@ -184,6 +184,7 @@ fn a_drain_ends_idle_handlers_and_waits_for_busy_ones() {
     }
     server.drain();
     assert_eq!(idle.read(&mut [0]).expect("an end"), 0);
+    drop(idle);
     go.send(()).expect("it waits");
     let mut rest = String::new();
     busy.read_to_string(&mut rest).expect("an answer");
