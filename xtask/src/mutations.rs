@@ -230,7 +230,10 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "never cancel a stalled send",
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+        old: concat!(
+            "            Sending::InFlight { load, cancelled: false } =>",
+            " self.sending = Sending::Overdue { load },\n",
+        ),
         new: "",
     },
     Mutation {
@@ -314,7 +317,10 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "believe an impossible count of a send",
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
-        old: "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+        old: concat!(
+            "            Outcome::Count(n) if n as usize > load.len =>",
+            " self.end(Reason::Failed(libc::EPROTO), env),\n",
+        ),
         new: "",
     },
     Mutation {

@@ -27,7 +27,9 @@
 //! | serve HTTP: closures, async ones too, a router, files | [`http`] |
 //! | serve by an async function | [`Stream`], [`Server::serve`], [`Server::handle_with`] |
 //! | wait in one for time, or for tasks | [`sleep`], [`timeout`], [`interval`], [`spawn`], [`WorkerHandle`] |
-//! | wait in one for other connections, or for what blocks | [`connect`], [`spawn_blocking`] |
+//! | wait in one for what blocks | [`spawn_blocking`] |
+//! | connect to names and addresses, keep connections | [`connect`], [`Dial`], [`Pool`] |
+//! | send HTTP requests to other servers | [`http::Client`] |
 //! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
 //! | pass bytes from one connection to another | [`channel`] |

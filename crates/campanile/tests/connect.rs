@@ -53,10 +53,12 @@ impl BlackHole {
     }
 }
 
-/// A port at which nothing listens, for as long as the listener that had it is bound to nothing else.
-fn closed() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound")
+/// An address that refuses: a socket has it, and does not listen.
+fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    let address = socket.local_addr().expect("it is bound").as_socket().expect("an IP address");
+    (socket, address)
 }
 
 /// A name that has these addresses.
@@ -112,10 +114,11 @@ fn a_unix_socket_is_connected_to_by_its_path() {
 fn the_next_address_has_its_turn_at_once_when_one_fails() {
     let (_server, address) = greeting();
     let here = idle();
-    let refusing = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], closed().port()));
+    let (_socket, refusing) = refusing();
+    // Refused there, too, or unreachable where there is no IPv6.
+    let other = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], refusing.port()));
     on(&here, async move || {
-        let stream =
-            named(vec![refusing, closed(), closed(), address]).open().await.expect("one that listens");
+        let stream = named(vec![other, refusing, refusing, address]).open().await.expect("one that listens");
         assert_eq!(is_greeted(stream).await, address);
     });
     let_go_of_all(&here);
@@ -165,8 +168,9 @@ fn errors_say_what_and_what_to_do() {
     let hole = BlackHole::new();
     let here = idle();
     let silent = hole.address;
+    let (_socket, refusing) = refusing();
     on(&here, async move || {
-        let (refusing, short) = (closed(), Duration::from_millis(600));
+        let short = Duration::from_millis(600);
         let error = named(vec![refusing, silent]).deadline(short).open().await.expect_err("none answers");
         assert!(
             matches!(&error, DialError::Connect(ConnectError::Refused(to)) if *to == refusing.into()),

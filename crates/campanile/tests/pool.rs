@@ -166,7 +166,7 @@ fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
     has_begun.recv().expect("it begins");
     here.drain();
     let mut last = String::new();
-    std::io::Read::read_to_string(&mut client, &mut last).expect("an answer");
+    io::Read::read_to_string(&mut client, &mut last).expect("an answer");
     assert_eq!(last, "last");
     here.wait().expect("it ends well before its drain time");
 }

@@ -32,12 +32,12 @@ pub(crate) enum Request {
     Open(OpenFile),
     Stat(File),
     Read(File, u64, usize),
+    /// Whoever wanted the connection does not any more: it is not opened, if it is not open yet.
+    GiveUp,
     Write(File, u64, Bytes),
     Sync(File, Extent),
     Change(Change),
     BindUdp(BindUdp),
-    /// Whoever wanted the connection does not any more: it is not opened, if it is not open yet.
-    GiveUp,
     /// Not asked for by a service: the answer to a `Connect`, on its way to who asked.
     TellConnected(Result<Handle, ConnectError>),
 }

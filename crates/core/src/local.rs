@@ -48,12 +48,12 @@ pub(crate) struct Local {
     pub(crate) sleeps: Sleeps,
     /// Bytes that a stream holds for each direction.
     stream_buffer: usize,
-    /// The worker is hosted, and nobody looks in here before it is called.
-    is_unattended: Cell<bool>,
     /// Open connections whose streams are no handler's of theirs, for which a drain does not wait.
     held: Cell<u32>,
     /// The server drains, and no connections but these are left.
     is_last_call: Cell<bool>,
+    /// The worker is hosted, and nobody looks in here before it is called.
+    is_unattended: Cell<bool>,
 }
 
 /// Slots in which futures wait for the answers to what they asked for.
@@ -98,9 +98,9 @@ impl Local {
             tasks: Tasks::default(),
             sleeps: Sleeps::default(),
             stream_buffer,
-            is_unattended: Cell::new(false),
             held: Cell::new(0),
             is_last_call: Cell::new(false),
+            is_unattended: Cell::new(false),
         }
     }
 
@@ -317,7 +317,7 @@ impl Local {
         Poll::Ready(answer)
     }
 
-    /// How many futures wait for answers.
+    /// How many answers are waited for.
     #[cfg(test)]
     pub(crate) fn awaited(&self) -> usize {
         let answers = self.answers.borrow();

@@ -11,6 +11,7 @@
 //! | write a long answer piece by piece | [`Head::stream`], [`Head::sized`] |
 //! | wait: for time, for another server, for a body | [`wait`], [`OwnedRequest`], [`IntoResponse`] |
 //! | stream by async code | [`Body`], [`stream`](fn@stream), [`pieces`], [`frames`] |
+//! | ask another server | [`Client`], whose [`Content`] is passed on as the body of an answer |
 //! | answer while the body comes, ask the worker for files or connections | [`Response::run`], [`Responder`] |
 //! | be watched: metrics for Prometheus, whether it lives, whether it is ready | `Metrics`, [`health`], [`readiness`] |
 //! | use the types of the `http` crate | [`convert`], [`Response::send`] |
@@ -22,6 +23,7 @@ use std::sync::Arc;
 mod active;
 mod body;
 mod budget;
+mod client;
 mod collect;
 mod config;
 pub mod convert;
@@ -47,6 +49,7 @@ pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 pub use campanile_protocol::http1::{
     BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
+pub use client::{Client, ClientConfig, ClientError, Content, Payload};
 pub use config::{Config, MAX_FIELDS};
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};

@@ -259,6 +259,11 @@ impl<R: Ring> Worker<R> {
         match request {
             Request::Connect(to, service) => self.open_connection((asker, ticket), to, service),
             Request::TellConnected(result) => self.answer(asker, ticket, Answer::Connected(result)),
+            Request::GiveUp => {
+                if let Asker::Connection(name) = asker {
+                    self.with_connection(name, Connection::give_up);
+                }
+            }
             Request::Open(file) => match file.into_flight() {
                 Ok(path) => {
                     let path = self.memory.flights.launch(path);
@@ -273,11 +278,6 @@ impl<R: Ring> Worker<R> {
                 }
                 Err(error) => self.answer(asker, ticket, Answer::Changed(Err(error))),
             },
-            Request::GiveUp => {
-                if let Asker::Connection(name) = asker {
-                    self.with_connection(name, Connection::give_up);
-                }
-            }
             Request::Stat(file) => {
                 if let Some(stat) = file.stat_now(&*self.ring) {
                     return self.answer(asker, ticket, Answer::Stat(stat));

@@ -1,0 +1,128 @@
+//! Why there is no answer from another server, or no more of it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use campanile_protocol::http1::{BodyError, ResponseError, WriteError};
+
+use super::payload::Cause;
+use crate::pool::PoolError;
+
+/// Why a [`Client`](super::Client) has no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The request cannot be sent like this.
+    Request(&'static str),
+    /// The head of the request, or the length of its body, is not valid.
+    Write(WriteError),
+    /// There is no connection: nothing was sent.
+    Pool(PoolError),
+    /// The server ended the connection before it sent anything in answer.
+    Closed,
+    /// The connection failed.
+    Io(io::Error),
+    /// What came is no head of an answer.
+    Head(ResponseError),
+    /// What came is not the body that the head announced.
+    Body(BodyError),
+    /// The server let us wait for too long.
+    TimedOut {
+        /// For what.
+        what: &'static str,
+        /// The time that it had.
+        after: Duration,
+    },
+    /// The body of the request has failed.
+    Payload(Cause),
+    /// The body is longer than was asked for.
+    TooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+impl ClientError {
+    /// Whether nothing of the request was sent, so that it may be sent elsewhere whatever it does.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, ClientError::Pool(_) | ClientError::Request(_))
+    }
+
+    /// Whether the server was too slow, rather than wrong or gone.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            ClientError::TimedOut { .. } => true,
+            ClientError::Io(error) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Request(what) => f.write_str(what),
+            ClientError::Write(error) => error.fmt(f),
+            ClientError::Pool(error) => error.fmt(f),
+            ClientError::Closed => f.write_str("the server ended the connection without an answer"),
+            ClientError::Io(error) => write!(f, "the connection failed: {error}"),
+            ClientError::Head(error) => error.fmt(f),
+            ClientError::Body(error) => write!(f, "in the body of an answer: {error}"),
+            ClientError::TimedOut { what, after } => write!(f, "no {what} within {after:?}"),
+            ClientError::Payload(error) => write!(f, "the body of the request failed: {error}"),
+            ClientError::TooLong { limit } => write!(f, "the body is longer than {limit} bytes"),
+        }
+    }
+}
+
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ClientError::Write(error) => Some(error),
+            ClientError::Pool(error) => Some(error),
+            ClientError::Io(error) => Some(error),
+            ClientError::Head(error) => Some(error),
+            ClientError::Body(error) => Some(error),
+            ClientError::Payload(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<PoolError> for ClientError {
+    fn from(error: PoolError) -> ClientError {
+        ClientError::Pool(error)
+    }
+}
+
+impl From<WriteError> for ClientError {
+    fn from(error: WriteError) -> ClientError {
+        ClientError::Write(error)
+    }
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> ClientError {
+        ClientError::Io(error)
+    }
+}
+
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> io::Error {
+        let kind = match &error {
+            ClientError::Io(error) => error.kind(),
+            ClientError::Closed => io::ErrorKind::UnexpectedEof,
+            ClientError::Head(_) | ClientError::Body(_) => io::ErrorKind::InvalidData,
+            ClientError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            ClientError::Request(_) | ClientError::Write(_) => io::ErrorKind::InvalidInput,
+            ClientError::Pool(_) | ClientError::Payload(_) | ClientError::TooLong { .. } => {
+                io::ErrorKind::Other
+            }
+        };
+        io::Error::new(kind, error.to_string())
+    }
+}
