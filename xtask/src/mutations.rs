@@ -231,7 +231,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         hazard: CANCEL,
         file: "crates/core/src/connection/sending.rs",
         old: concat!(
-            "            Sending::InFlight { load, cancelled: false } => self.sending = Sending::Overdue { load },\n",
+            "            Sending::InFlight { load, cancelled: false } =>",
+            " self.sending = Sending::Overdue { load },\n",
         ),
         new: "",
     },
@@ -317,7 +318,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         hazard: NONSENSE,
         file: "crates/core/src/connection/sending.rs",
         old: concat!(
-            "            Outcome::Count(n) if n as usize > load.len => self.end(Reason::Failed(libc::EPROTO), env),\n",
+            "            Outcome::Count(n) if n as usize > load.len =>",
+            " self.end(Reason::Failed(libc::EPROTO), env),\n",
         ),
         new: "",
     },
