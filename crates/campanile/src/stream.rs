@@ -2,8 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::task::Poll;
 
 use campanile_core::Bytes;
 use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
@@ -286,3 +289,62 @@ macro_rules! deref {
 }
 
 deref!(Stream ReadHalf WriteHalf);
+
+/// Passes bytes on between two connections, in both directions, until both have ended: for a handler that has connected
+/// to somewhere else on behalf of its client.
+///
+/// An end is passed on as an end, while the other direction goes on. When one connection fails, or this is dropped
+/// before its end, both are reset, so that neither peer takes what it got for the whole.
+///
+/// ```no_run
+/// use campanile::{Server, Stream, connect, relay};
+///
+/// fn main() -> Result<(), campanile::ServeError> {
+///     let pass = async |stream: Stream| -> std::io::Result<()> {
+///         let there = connect("localhost:8080").await.map_err(std::io::Error::other)?;
+///         relay(stream, there).await
+///     };
+///     Server::new().listen("127.0.0.1:7002").serve(pass)?.wait()
+/// }
+/// ```
+///
+/// # Errors
+/// Why one of the connections is over.
+pub async fn relay(one: Stream, other: Stream) -> io::Result<()> {
+    let ((mut one_in, one_out), (mut other_in, other_out)) = (one.into_split(), other.into_split());
+    let (mut one_out, mut other_out) = (Cut(Some(one_out)), Cut(Some(other_out)));
+    let (mut forth, mut back) =
+        (pin!(pass_on(&mut one_in, &mut other_out)), pin!(pass_on(&mut other_in, &mut one_out)));
+    let (mut forth_done, mut back_done) = (false, false);
+    poll_fn(|cx| {
+        for (direction, is_done) in [(forth.as_mut(), &mut forth_done), (back.as_mut(), &mut back_done)] {
+            if !*is_done && let Poll::Ready(passed) = direction.poll(cx) {
+                passed?;
+                *is_done = true;
+            }
+        }
+        if forth_done && back_done { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+async fn pass_on(from: &mut ReadHalf, to: &mut Cut) -> io::Result<()> {
+    let Some(out) = &mut to.0 else { return Ok(()) };
+    while from.fill(1).await? > 0 {
+        out.send(from.take(usize::MAX)).await?;
+    }
+    out.shutdown().await?;
+    to.0 = None;
+    Ok(())
+}
+
+/// A direction that is not at its end: dropped like that, it is cut.
+struct Cut(Option<WriteHalf>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(out) = self.0.take() {
+            out.abort();
+        }
+    }
+}

@@ -71,7 +71,8 @@ pub(crate) enum Ending {
 }
 
 /// What an async handler may return: nothing, or a result whose error aborts the connection, so that the peer does not
-/// take what it got for the whole. (An error of the connection itself has ended it already.)
+/// take what it got for the whole. (An error of the connection itself has ended it already.) It is told to the log, as an
+/// event of `tracing` at the level of debugging, since mostly it is the client who has gone.
 pub trait Outcome {
     #[doc(hidden)]
     fn into_failure(self) -> Option<String>;
@@ -267,7 +268,10 @@ impl Stream {
         .await
     }
 
-    /// Two halves, for two futures.
+    /// Two halves, for two futures. The connection is closed when both are dropped.
+    ///
+    /// A write half that is dropped ends its direction properly, after an error too: [`abort`](WriteHalf::abort) it where
+    /// its peer must not take what it got for the whole. A read half that is dropped leaves what still comes unread.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)

@@ -369,7 +369,7 @@ fn the_state_of_a_worker_may_spawn() {
         }));
         ticks
     };
-    let wait = async |ticks: Rc<Rc<Cell<u32>>>, mut stream: Stream| {
+    let wait = async |ticks: Rc<Cell<u32>>, mut stream: Stream| {
         while ticks.get() < 3 {
             sleep(Duration::from_millis(1)).await;
         }
