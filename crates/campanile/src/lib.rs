@@ -59,7 +59,7 @@ pub use campanile_core::{
 /// Async handlers, and what they wait for.
 pub use campanile_core::{
     Interval, JoinError, JoinHandle, Outcome, Payload, RemoteHandle, Sleep, TimeLimited, UdpOptions,
-    UdpSocket, WorkerHandle, WriteHalf, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout,
+    UdpSocket, WorkerHandle, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout, yield_now,
 };
 /// Framing without I/O: the codecs themselves.
 pub use campanile_protocol as protocol;
@@ -73,7 +73,7 @@ pub use connect::{
 pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
 pub use pool::{Pool, PoolConfig, PoolError, Pooled};
 pub use reply::Reply;
-pub use stream::{FrameError, IntoOwned, ReadHalf, Stream};
+pub use stream::{FrameError, IntoOwned, ReadHalf, Stream, WriteHalf};
 
 /// The examples of the README, compiled with the tests of the documentation.
 #[cfg(doctest)]

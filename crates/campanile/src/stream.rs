@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use campanile_core::{Bytes, WriteHalf};
+use campanile_core::Bytes;
 use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
 
 /// A connection, to read from and write to by futures: see [`campanile_core::Stream`], which it dereferences to, for
@@ -50,6 +50,10 @@ impl IntoOwned for &[u8] {
         Bytes::copy_from_slice(self)
     }
 }
+
+/// The writing half of a [`Stream`]: see [`campanile_core::WriteHalf`], which it dereferences to.
+#[derive(Debug)]
+pub struct WriteHalf(campanile_core::WriteHalf);
 
 /// Why there is no frame.
 #[derive(Debug)]
@@ -192,38 +196,47 @@ macro_rules! source {
 source!(Stream);
 source!(ReadHalf);
 
-impl Stream {
-    /// Writes a line and LF: see [`write`](campanile_core::Stream::write).
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn write_line(&mut self, line: impl AsRef<[u8]>) -> io::Result<()> {
-        self.0.write_pieces(&[line.as_ref(), b"\n"]).await
-    }
+macro_rules! sink {
+    ($name:ident) => {
+        impl $name {
+            /// Writes a line and LF: see [`write`](campanile_core::Stream::write).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn write_line(&mut self, line: impl AsRef<[u8]>) -> io::Result<()> {
+                self.0.write_pieces(&[line.as_ref(), b"\n"]).await
+            }
 
-    /// Writes an item as a codec encodes it: see [`write`](campanile_core::Stream::write).
-    ///
-    /// # Errors
-    /// When the item cannot be written by this codec; else as there.
-    pub async fn write_frame<C: Encoder<I>, I>(
-        &mut self,
-        codec: &mut C,
-        item: I,
-    ) -> Result<(), FrameError<C::Error>> {
-        let mut bytes = Vec::new();
-        match codec.encode(item, &mut VecSink::new(&mut bytes, usize::MAX)) {
-            Ok(()) => Ok(self.0.send(bytes.into()).await?),
-            Err(EncodeError::Invalid(error)) => Err(FrameError::Invalid(error)),
-            // There is room for all there can be.
-            Err(EncodeError::Full(_)) => Err(FrameError::Io(io::ErrorKind::OutOfMemory.into())),
+            /// Writes an item as a codec encodes it: see [`write`](campanile_core::Stream::write).
+            ///
+            /// # Errors
+            /// When the item cannot be written by this codec; else as there.
+            pub async fn write_frame<C: Encoder<I>, I>(
+                &mut self,
+                codec: &mut C,
+                item: I,
+            ) -> Result<(), FrameError<C::Error>> {
+                let mut bytes = Vec::new();
+                match codec.encode(item, &mut VecSink::new(&mut bytes, usize::MAX)) {
+                    Ok(()) => Ok(self.0.send(bytes.into()).await?),
+                    Err(EncodeError::Invalid(error)) => Err(FrameError::Invalid(error)),
+                    // There is room for all there can be.
+                    Err(EncodeError::Full(_)) => Err(FrameError::Io(io::ErrorKind::OutOfMemory.into())),
+                }
+            }
         }
-    }
+    };
+}
 
+sink!(Stream);
+sink!(WriteHalf);
+
+impl Stream {
     /// Two halves, for two futures.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (read, write) = self.0.into_split();
-        (ReadHalf(read), write)
+        (ReadHalf(read), WriteHalf(write))
     }
 
     /// The stream of two halves.
@@ -232,10 +245,17 @@ impl Stream {
     /// When they are not of one.
     #[must_use]
     pub fn unsplit(read: ReadHalf, write: WriteHalf) -> Stream {
-        Stream(campanile_core::Stream::unsplit(read.0, write))
+        Stream(campanile_core::Stream::unsplit(read.0, write.0))
     }
 
     /// Closes the connection at once, and sends nothing more: the peer sees a reset.
+    pub fn abort(self) {
+        self.0.abort();
+    }
+}
+
+impl WriteHalf {
+    /// See [`Stream::abort`].
     pub fn abort(self) {
         self.0.abort();
     }
@@ -247,30 +267,22 @@ impl From<campanile_core::Stream> for Stream {
     }
 }
 
-impl Deref for Stream {
-    type Target = campanile_core::Stream;
+macro_rules! deref {
+    ($($name:ident)*) => {$(
+        impl Deref for $name {
+            type Target = campanile_core::$name;
 
-    fn deref(&self) -> &campanile_core::Stream {
-        &self.0
-    }
+            fn deref(&self) -> &campanile_core::$name {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $name {
+            fn deref_mut(&mut self) -> &mut campanile_core::$name {
+                &mut self.0
+            }
+        }
+    )*};
 }
 
-impl DerefMut for Stream {
-    fn deref_mut(&mut self) -> &mut campanile_core::Stream {
-        &mut self.0
-    }
-}
-
-impl Deref for ReadHalf {
-    type Target = campanile_core::ReadHalf;
-
-    fn deref(&self) -> &campanile_core::ReadHalf {
-        &self.0
-    }
-}
-
-impl DerefMut for ReadHalf {
-    fn deref_mut(&mut self) -> &mut campanile_core::ReadHalf {
-        &mut self.0
-    }
-}
+deref!(Stream ReadHalf WriteHalf);

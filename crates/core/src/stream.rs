@@ -218,6 +218,13 @@ impl Stream {
         self.read.is_ended()
     }
 
+    /// Whether the server was told to stop, so that this connection is to end: the end of input may be that, and not
+    /// the peer's.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.read.is_draining()
+    }
+
     /// Whether the connection is over, so that writing is in vain.
     #[must_use]
     pub fn is_over(&self) -> bool {
