@@ -42,6 +42,30 @@ pub(crate) enum Request {
     TellConnected(Result<Handle, ConnectError>),
 }
 
+impl Request {
+    /// The answer when there is nobody to do it; `None` for what is no question.
+    pub(crate) fn refusal(&self) -> Option<Answer> {
+        Some(match self {
+            Request::Connect(..) | Request::TellConnected(_) => {
+                Answer::Connected(Err(ConnectError::Stopping))
+            }
+            Request::Open(_) => Answer::Opened(Err(stopped())),
+            Request::Stat(_) => Answer::Stat(Err(stopped())),
+            Request::Read(..) => Answer::Read(Err(stopped())),
+            Request::Write(..) => Answer::Written(Err(stopped())),
+            Request::Sync(..) => Answer::Synced(Err(stopped())),
+            Request::Change(_) => Answer::Changed(Err(stopped())),
+            Request::BindUdp(_) => Answer::Bound(Err(stopped())),
+            Request::GiveUp => return None,
+        })
+    }
+}
+
+/// Why nothing is done any more.
+pub(crate) fn stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the server has stopped")
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

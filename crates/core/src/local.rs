@@ -17,8 +17,9 @@ use std::task::{Poll, Waker as StdWaker};
 
 use crate::desk::Handle;
 use crate::errand::{Answer, Asker, Request, Ticket};
-use crate::guard::let_go;
+use crate::guard::{guard, let_go};
 use crate::operation::Descriptor;
+use crate::ring;
 use crate::task::{Sleeps, Tasks};
 use crate::time::Time;
 use crate::wake::{Mailbox, Wakee};
@@ -54,6 +55,8 @@ pub(crate) struct Local {
     is_last_call: Cell<bool>,
     /// The worker is hosted, and nobody looks in here before it is called.
     is_unattended: Cell<bool>,
+    /// The worker was hosted, and is gone: nobody looks in here any more.
+    is_over: Cell<bool>,
 }
 
 /// Slots in which futures wait for the answers to what they asked for.
@@ -101,6 +104,7 @@ impl Local {
             held: Cell::new(0),
             is_last_call: Cell::new(false),
             is_unattended: Cell::new(false),
+            is_over: Cell::new(false),
         }
     }
 
@@ -184,6 +188,9 @@ impl Local {
     }
 
     pub(crate) fn close(&self, descriptor: Descriptor) {
+        if self.is_over.get() {
+            return ring::close(descriptor);
+        }
         self.closes.borrow_mut().push(descriptor);
         self.stir();
     }
@@ -208,6 +215,7 @@ impl Local {
 
     /// Has the worker look at a datagram socket.
     pub(crate) fn touch(&self, slot: u32) {
+        self.stir();
         let mut touched = self.touched.borrow_mut();
         if touched.last() != Some(&slot) {
             touched.push(slot);
@@ -245,6 +253,9 @@ impl Local {
 
     /// Leaves what goes on under a ticket that is known.
     pub(crate) fn put_request(&self, asker: Asker, ticket: Ticket, request: Request) {
+        if self.is_over.get() {
+            return self.refuse(asker, ticket, request);
+        }
         self.requests.borrow_mut().push_back((asker, ticket, request));
         self.stir();
     }
@@ -367,10 +378,31 @@ impl Local {
         !self.is_last_call.replace(true)
     }
 
-    /// Drops what nobody will do any more.
+    /// Drops what nobody will do any more. A future of the host's that waits for it is told so.
     pub(crate) fn forget_requests(&self) {
-        while let Some(request) = self.next_request() {
-            let_go(request);
+        while let Some((asker, ticket, request)) = self.next_request() {
+            self.refuse(asker, ticket, request);
+        }
+    }
+
+    /// Drops what will not be done, and tells who waits for it.
+    pub(crate) fn refuse(&self, asker: Asker, ticket: Ticket, request: Request) {
+        let refusal = request.refusal();
+        let_go(request);
+        if let (Asker::Future(slot), Some(refusal)) = (asker, refusal)
+            && let Err(panic) = guard(|| self.answer(slot, ticket, refusal))
+        {
+            tracing::error!("a waker panicked: {panic}");
+        }
+    }
+
+    /// The worker is gone, and its host is not. What futures there still have is closed when it is dropped, and who
+    /// asks for something is refused.
+    pub(crate) fn end(&self) {
+        self.is_over.set(true);
+        self.forget_requests();
+        while let Some(descriptor) = self.next_close() {
+            ring::close(descriptor);
         }
     }
 

@@ -25,6 +25,8 @@ use crate::token::Token;
 use crate::udp::UdpOptions;
 use crate::wake::Kick;
 
+pub(crate) use plain::close;
+
 /// Which end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {

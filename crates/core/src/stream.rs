@@ -212,7 +212,8 @@ impl Stream {
         self.write.abort();
     }
 
-    /// Whether the peer has ended, or the connection is over: nothing more will come than what is unread.
+    /// Whether the peer has ended, or the connection is over: nothing more will come than what is unread. While the
+    /// server drains it is so as well where [`fill`](Self::fill) says so.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.read.is_ended()

@@ -629,10 +629,16 @@ impl<R: Ring> Drop for Worker<R> {
                 break;
             }
         }
-        let drained = self.ring.in_flight() == 0;
         let_go(self.mailbox.close());
-        self.let_go_of_state();
         self.desk.local.forget_requests();
+        self.let_go_of_state();
+        // The files among that are closed by the ring too.
+        while self.ring.in_flight() > 0 {
+            if !matches!(self.turn(), Ok(true)) {
+                break;
+            }
+        }
+        let drained = self.ring.in_flight() == 0;
         // SAFETY: dropped once, here, and not used after. The ring goes first: it names the memory.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if drained {
@@ -644,6 +650,9 @@ impl<R: Ring> Drop for Worker<R> {
             tracing::error!(
                 "the kernel did not let go of a worker's buffers in time; they are leaked on purpose"
             );
+        }
+        if self.is_hosted {
+            self.desk.local.end();
         }
     }
 }

@@ -12,7 +12,7 @@ use campanile_core::{
     Address, Config, Connect, ConnectError, JoinError, Server, Stream, connect, sleep, spawn, timeout,
 };
 use futures::future::join_all;
-use support::{client, counted, tcp};
+use support::{LONG, client, counted, tcp, until};
 
 async fn echo(mut stream: Stream) -> std::io::Result<()> {
     while stream.fill(1).await? > 0 {
@@ -216,7 +216,7 @@ fn a_connect_that_is_dropped_is_given_up() {
         let mut client = client(tcp(&server));
         client.read_exact(&mut [0]).expect("a byte");
     }
-    support::until("those who tried are gone", || counted(&server).connections == 0);
+    until("those who tried are gone", || counted(&server).connections == 0);
 }
 
 /// Who does not read is not written to for longer than there is memory for it, and gets all when it does.
@@ -236,7 +236,7 @@ fn a_slow_reader_is_written_to_within_bounds() {
     let mut client = client(tcp(&server));
     // What it has written stops to grow, while turns go by.
     let mut before = (0, 0);
-    support::until("it waits for its reader", || {
+    until("it waits for its reader", || {
         let now = (WRITTEN.load(Ordering::SeqCst), counted(&server).turns);
         let rests = now.0 > 0 && now.0 == before.0 && now.1 <= before.1 + 1;
         before = now;
@@ -302,7 +302,7 @@ fn a_reset_is_an_error_to_one_side_and_an_abort_to_the_other() {
     let mut resets = client(tcp(&server));
     resets.read_exact(&mut [0]).expect("a byte");
     support::reset(resets);
-    assert_eq!(told.recv_timeout(support::LONG).expect("it goes on"), ErrorKind::ConnectionReset);
+    assert_eq!(told.recv_timeout(LONG).expect("it goes on"), ErrorKind::ConnectionReset);
     let mut aborted = client(tcp(&server));
     aborted.read_exact(&mut [0]).expect("a byte");
     aborted.write_all(b"x").expect("it is read");
@@ -353,6 +353,65 @@ fn thousands_of_handlers_wait_and_are_stopped() {
     for mut client in clients {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
+}
+
+/// Whoever only writes any more is told that all of it went out.
+#[test]
+fn a_shutdown_after_the_reading_half_is_gone_succeeds() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let serve = async move |stream: Stream| {
+        let (reader, mut writer) = stream.into_split();
+        drop(reader);
+        let written = writer.write(&[7; 300_000]).await;
+        let shut = writer.shutdown().await;
+        let _ = tell.send((written, shut));
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let mut client = client(tcp(&server));
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).expect("all of it");
+    assert_eq!(got.len(), 300_000);
+    drop(client);
+    let (written, shut) = told.recv_timeout(Duration::from_secs(10)).expect("it ends");
+    assert!(written.is_ok() && shut.is_ok(), "{written:?} {shut:?}");
+}
+
+/// Whoever is told of an end by a drain finds one, however it looks.
+#[test]
+fn a_reader_that_a_drain_has_ended_is_at_its_end() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let serve = async move |mut stream: Stream| {
+        let before = stream.is_ended();
+        let filled = stream.fill(1).await;
+        let _ = tell.send((before, filled.ok(), stream.is_ended()));
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(serve).expect("a free port");
+    let _client = client(tcp(&server));
+    until("it is there", || counted(&server).connections == 1);
+    server.drain();
+    assert_eq!(told.recv_timeout(LONG).expect("it goes on"), (false, Some(0), true));
+    server.wait().expect("it ends");
+}
+
+/// Who was told of the end, and connects again, is told again.
+#[test]
+fn a_stream_that_is_opened_after_the_last_call_keeps_no_drain_waiting() {
+    let upstream = Server::new().listen("127.0.0.1:0").workers(1).serve(echo).expect("a free port");
+    let to: Address = tcp(&upstream).into();
+    let config = Config { drain_time: LONG, ..Config::default() };
+    let server = Server::new().config(config).listen("127.0.0.1:0").workers(1).on_start(async move |_| {
+        let mut first = connect(to.clone()).await.expect("it listens");
+        assert_eq!(first.fill(1).await.expect("no error"), 0);
+        // The first is there still, so that the server has not ended before this is open.
+        let mut second = connect(to.clone()).await.expect("it listens");
+        let _ = second.fill(1).await;
+    });
+    let server = server.serve(echo).expect("a free port");
+    until("it is connected", || counted(&server).connected == 1);
+    let begun = std::time::Instant::now();
+    server.drain();
+    server.wait().expect("it ends");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
 }
 
 /// What looks after the state of a worker is spawned where that is made.

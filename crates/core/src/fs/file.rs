@@ -28,7 +28,8 @@ pub(crate) enum Extent {
 /// An open file of a worker. The last clone to be dropped closes it, by an operation that blocks nobody.
 ///
 /// Its methods are for futures: they wait on a slot of the worker and never on the kernel, so each may be dropped at
-/// any moment, and leaks nothing by that. A service asks the same by its [`Context`](crate::Context).
+/// any moment, and leaks nothing by that. Once the worker is gone they fail with
+/// [`NotConnected`](io::ErrorKind::NotConnected). A service asks the same by its [`Context`](crate::Context).
 ///
 /// ```no_run
 /// use campanile_core::{File, OpenFile};

@@ -44,6 +44,14 @@ pub(super) fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
+/// Closes what a worker had that is gone. A direct descriptor went with its ring.
+pub(crate) fn close(descriptor: Descriptor) {
+    if let Ok(fd) = number(descriptor) {
+        // SAFETY: the worker's, and whoever had it of that names it no more.
+        unsafe { rustix::io::close(fd) }
+    }
+}
+
 /// Carries out an operation that never has to wait for a peer; `None` if it is none of those. What is done to files is
 /// among them: a disk is waited for.
 pub(super) fn at_once(submission: Submission, memory: &Memory) -> Option<io::Result<u32>> {

@@ -137,6 +137,8 @@ impl Service for Endpoint {
             Event::Open => {
                 self.pipe.state().name = Some(cx.handle());
                 if let Handler::Elsewhere(held) = &mut self.handler {
+                    // The last call was before it, and nobody calls again.
+                    self.pipe.state().is_draining |= self.pipe.local.is_last_call();
                     *held = Some(Held::new(&self.pipe.local));
                 }
                 true

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::pipe::{Pipe, State, Waiter};
 use crate::carry::Carry;
+use crate::service::Reason;
 
 /// The reading half of a [`Stream`](crate::Stream). Dropping it stops the reading: the peer is not read from any more.
 pub struct ReadHalf {
@@ -55,6 +56,10 @@ impl ReadHalf {
         };
         state.is_reading = filled.is_none();
         if let Some(filled) = filled {
+            // It is not the peer who is waited for any more: a task may be long about what it has got.
+            if state.is_news() {
+                self.pipe.nudge(&state);
+            }
             return Poll::Ready(filled);
         }
         state.is_in_frame = unread > 0;
@@ -144,7 +149,8 @@ impl ReadHalf {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         let state = self.pipe.state();
-        (state.ended || state.over.is_some()) && state.inbox.is_empty()
+        let is_told_so = state.is_draining && self.unread.is_empty();
+        (state.ended || state.over.is_some() || is_told_so) && state.inbox.is_empty()
     }
 }
 
@@ -227,8 +233,11 @@ impl WriteHalf {
     /// As [`flush`](Self::flush).
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.pipe.state();
-        if state.over.is_some() {
-            return Poll::Ready(Err(state.error()));
+        match state.over {
+            None => {}
+            // With nobody to read, the end of writing is that of the connection. All of it was sent before that.
+            Some(Reason::Finished) => return Poll::Ready(Ok(())),
+            Some(_) => return Poll::Ready(Err(state.error())),
         }
         if state.outbox.is_empty() && state.unsent == 0 {
             state.is_flushed_for = false;

@@ -113,7 +113,8 @@ pub fn now() -> Time {
     Local::expect("now").now()
 }
 
-/// Waits for so long: never shorter, and longer by a millisecond at most if the worker is not busy.
+/// Waits for so long from [`now`] on, which is when this turn has begun: never shorter, and longer by a millisecond at
+/// most if the worker is not busy.
 ///
 /// ```no_run
 /// # async fn example() {

@@ -244,9 +244,13 @@ impl<R: Ring> Worker<R> {
         let nobody: Factory = Box::new(|_| Box::new(|_: &mut Input<'_>, _: &mut Output<'_>| Flow::Abort));
         let factory = std::mem::replace(&mut self.factory, nobody);
         let shared = self.desk.take_shared();
-        self.errands.long.clear();
-        self.errands.short.clear();
         self.desk.local.tasks.close();
+        let Errands { long, short, .. } = &mut self.errands;
+        let reads: Vec<Read> = long.drain(..).chain(short.drain(..)).collect();
+        for Read { asker, ticket, file, offset, len } in reads {
+            // A future of the host's may wait for it.
+            self.desk.local.refuse(asker, ticket, Request::Read(file, offset, len));
+        }
         let_go((factory, shared));
         self.close_files();
     }

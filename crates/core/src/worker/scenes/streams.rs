@@ -125,6 +125,32 @@ fn a_client_is_idle_only_while_somebody_waits_for_it() {
     assert_eq!(played.over(), (10 * idle.as_secs() + 2, Reason::Finished));
 }
 
+/// A task that has read what it waited for, and is busy with it, costs its client no time.
+#[test]
+fn a_client_is_not_idle_while_a_task_works_on_what_it_said() {
+    let idle = Config::default().idle_timeout.expect("by default there is one");
+    let busy = move |way| {
+        let work = move |mut stream: Stream| async move {
+            stream.fill(1).await.expect("it says something");
+            stream.consume(1);
+            sleep(10 * idle).await;
+        };
+        handled(move |stream| async move {
+            match way {
+                Waits::InTask => drop(spawn(work(stream))),
+                Waits::InSet => [work(stream)].into_iter().collect::<FuturesUnordered<_>>().collect().await,
+                _ => work(stream).await,
+            }
+        })
+    };
+    for way in [Waits::Itself, Waits::InSet, Waits::InTask] {
+        let asks = Client::new(Pace::bytes(1, SECOND).times(1), Pace::NEVER, LATE);
+        let config = Config { linger_time: SECOND, ..Config::default() };
+        let (over, reason) = play(config, asks, busy(way)).over();
+        assert!(over >= 10 * idle.as_secs() && reason == Reason::Finished, "{way:?}: {over} s, {reason}");
+    }
+}
+
 struct Nobody;
 
 impl Peers for Nobody {
