@@ -57,6 +57,11 @@ pub struct Config {
     /// Datagrams of such a socket that are being sent at a time; who sends more waits. 256 by default.
     pub datagrams_unsent: u32,
 
+    /// Async handlers of one worker that go on when their connection is over, so that what follows an error is run: so
+    /// many at a time; the next is dropped where it waits, so that clients who ask and go away pile up nothing. 1,000 by
+    /// default.
+    pub handlers_left: u32,
+
     /// Bytes in a send buffer: the most room a service can have. 16 KiB by default, at least 4 KiB.
     pub send_buffer_len: u32,
     /// Send buffers of one worker. A connection holds one only while it has something to send; when all are held,
@@ -152,6 +157,7 @@ impl Default for Config {
             receive_budget: 64 * 1024,
             input_limit: 256 * 1024,
             stream_buffer: 64 * 1024,
+            handlers_left: 1_000,
             datagrams_unread: 1024,
             datagram_bytes_unread: 256 * 1024,
             datagrams_unsent: 256,

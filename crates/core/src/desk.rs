@@ -53,7 +53,7 @@ impl Desk {
             now: Time::ZERO,
             epoch: SystemTime::UNIX_EPOCH,
             room: config.room as usize,
-            local: Rc::new(Local::new(Arc::clone(&mailbox), config.stream_buffer)),
+            local: Rc::new(Local::new(Arc::clone(&mailbox), config)),
             mailbox,
             counters: Counters::default(),
             inner_frame: None,

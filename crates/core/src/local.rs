@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker as StdWaker};
 
+use crate::config::Config;
 use crate::desk::Handle;
 use crate::errand::{Answer, Asker, Request, Ticket};
 use crate::guard::{guard, let_go};
@@ -49,6 +50,9 @@ pub(crate) struct Local {
     pub(crate) sleeps: Sleeps,
     /// Bytes that a stream holds for each direction.
     stream_buffer: usize,
+    /// Handlers that go on without their connections, and how many there may be.
+    left: Cell<u32>,
+    left_limit: u32,
     /// Open connections whose streams are no handler's of theirs, for which a drain does not wait.
     held: Cell<u32>,
     /// The server drains, and no connections but these are left.
@@ -86,8 +90,17 @@ impl Drop for Entered {
     }
 }
 
+/// The place of a handler that goes on without its connection.
+pub(crate) struct Left(Rc<Local>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.left.set(self.0.left.get() - 1);
+    }
+}
+
 impl Local {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, stream_buffer: usize) -> Local {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, config: &Config) -> Local {
         Local {
             now: Cell::new(Time::ZERO),
             mailbox,
@@ -100,7 +113,9 @@ impl Local {
             spares: RefCell::default(),
             tasks: Tasks::default(),
             sleeps: Sleeps::default(),
-            stream_buffer,
+            stream_buffer: config.stream_buffer,
+            left: Cell::new(0),
+            left_limit: config.handlers_left,
             held: Cell::new(0),
             is_last_call: Cell::new(false),
             is_unattended: Cell::new(false),
@@ -417,6 +432,15 @@ impl Local {
             spare.clear();
             spares.push(spare);
         }
+    }
+
+    /// A place for a handler whose connection is over, if there is one; it is free again when this is dropped.
+    pub(crate) fn leave(self: &Rc<Self>) -> Option<Left> {
+        let left = self.left.get();
+        (left < self.left_limit).then(|| {
+            self.left.set(left + 1);
+            Left(Rc::clone(self))
+        })
     }
 
     pub(crate) fn stream_buffer(&self) -> usize {

@@ -440,3 +440,30 @@ fn the_state_of_a_worker_may_spawn() {
     client(tcp(&server)).read_to_string(&mut text).expect("an answer");
     assert_eq!(text, "three");
 }
+
+/// Clients that ask and go away leave behind no more handlers than there may be.
+#[test]
+fn handlers_without_connections_are_bounded() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let serve = async |mut stream: Stream| {
+        let _waits = Waits;
+        stream.write(b"x").await.expect("it is there");
+        std::future::pending::<()>().await;
+    };
+    let config = Config { handlers_left: 2, ..Config::default() };
+    let server = Server::new().config(config).listen("127.0.0.1:0").workers(1).serve(serve);
+    let server = server.expect("a free port");
+    for _ in 0..5 {
+        let mut client = client(tcp(&server));
+        client.read_exact(&mut [0]).expect("a byte");
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+    until("three of five were dropped", || DROPPED.load(Ordering::SeqCst) == 3);
+    assert_eq!(counted(&server).tasks, 2);
+}

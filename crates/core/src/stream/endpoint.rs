@@ -14,6 +14,7 @@ use std::task::{Context as TaskContext, Poll, Waker as StdWaker};
 use super::pipe::{Pipe, State};
 use super::{Ending, Stream};
 use crate::desk::InnerFrame;
+use crate::guard::let_go;
 use crate::local::Local;
 use crate::service::{Context, Event, Flow, Reason, Service};
 use crate::task::Work;
@@ -117,7 +118,12 @@ impl Endpoint {
         wakers.drain(..).for_each(StdWaker::wake);
         // Its stream finds the connection gone; what it does then is its own affair, and takes its time.
         if let Handler::Running(handling) = std::mem::replace(&mut self.handler, Handler::Done) {
+            let Some(left) = self.pipe.local.leave() else {
+                tracing::debug!("a handler was dropped when its connection was over: too many others go on");
+                return let_go(handling);
+            };
             let work: Work = Box::pin(async move {
+                let _left = left;
                 if let Ending::Failed(error) = handling.await {
                     tracing::debug!("a handler failed: {error}");
                 }
