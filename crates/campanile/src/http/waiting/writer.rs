@@ -173,12 +173,14 @@ impl Outbox {
         self.0.borrow_mut().connection = connection.cloned();
     }
 
-    /// Moves what is here to the connection, and wakes the writer unless `own` does that: it is called next anyway.
+    /// Moves what is here to the connection, as much as it takes, and wakes the writer unless `own` does that: it is
+    /// called next anyway.
     fn move_to(&self, exchange: &mut Exchange<'_, '_>, own: &Waker) -> Result<(), Error> {
         let mut state = self.0.borrow_mut();
         exchange.write(&state.written)?;
         state.written.clear();
-        if let Some(bytes) = state.bytes.take() {
+        // What was copied may have been more than there is room for, and then it is held.
+        if let Some(bytes) = state.bytes.take_if(|_| exchange.takes_piece()) {
             exchange.send(bytes)?;
         }
         let writer = state.writer.take();
