@@ -15,7 +15,7 @@ use campanile::http::{self, Error, Http, OwnedRequest, Router};
 use campanile::{Bytes, Config, ServerHandle, sleep, spawn, timeout};
 
 use support::common::{client, counted, keyed, nothing_held, reset, until};
-use support::http::{Client, everywhere, post, post_chunked};
+use support::http::{Client, Reply, everywhere, post, post_chunked};
 use support::pieces::{Gate, made, turns};
 use support::{serve, tiny};
 
@@ -348,6 +348,7 @@ fn what_is_copied_and_what_is_not_go_out_in_their_order_however_little_a_connect
                             writer.write(piece(n, 12_000)).await?;
                             writer.send(piece(n, 9_000).into()).await?;
                         }
+                        writer.set_trailers([("X-Long", &[b'a'; 5_000][..])]);
                         Ok(())
                     })
                 }),
@@ -355,9 +356,10 @@ fn what_is_copied_and_what_is_not_go_out_in_their_order_however_little_a_connect
         });
         let mut client = Client::connect(address);
         client.send(GET);
-        let body = client.reply().body;
+        let Reply { body, trailers, .. } = client.reply();
         let expected: Vec<u8> = (0..ROUNDS).flat_map(|n| piece(n, 21_000)).collect();
         assert!(body == expected, "{held_limit}: {} bytes", body.len());
+        assert_eq!(trailers.trim_end().len(), "X-Long: ".len() + 5_000, "{held_limit}");
     }
 }
 

@@ -219,6 +219,10 @@ impl Part for Writing {
                 };
             }
             match (self.outbox.is_empty(), self.has_returned) {
+                // Trailers may be more than there is room for, as a piece may.
+                (true, true) if self.has_trailers() && !exchange.takes_piece() => {
+                    return Ok(self.rest(Polled::Room, cx));
+                }
                 (true, true) => return self.finish(exchange).map(Polled::Over),
                 (true, false) => return Ok(self.rest(Polled::Pending, cx)),
                 (false, _) if !exchange.takes_piece() => return Ok(self.rest(Polled::Room, cx)),
@@ -234,6 +238,10 @@ impl Writing {
     fn rest(&self, polled: Polled, cx: &Context<'_>) -> Polled {
         self.outbox.set_connection(Some(cx.waker()));
         polled
+    }
+
+    fn has_trailers(&self) -> bool {
+        !self.outbox.0.borrow().trailers.is_empty()
     }
 
     fn finish(&self, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
