@@ -271,7 +271,8 @@ fn fields_of_one_connection_stay_there_and_the_others_go_on() {
     let proxy = proxy(&[server], &CHECK);
     let mut client = Client::new(proxy.address);
     let request = "GET http://a.test/b?c HTTP/1.1\r\nHost: other.test\r\n\
-                   Connection: X-Mine, keep-alive\r\nX-Mine: d\r\nKeep-Alive: timeout=9\r\nTE: trailers\r\nProxy-Connection: keep-alive\r\nUpgrade: websocket\r\n\
+                   Connection: X-Mine, keep-alive\r\nX-Mine: d\r\nKeep-Alive: timeout=9\r\nTE: trailers\r\n\
+                   Proxy-Connection: keep-alive\r\nUpgrade: websocket\r\n\
                    X-Forwarded-For: 192.0.2.1\r\nVia: 1.1 e\r\nAccept: f\r\n\r\n";
     client.send(request.as_bytes()).expect("it reads");
     let head = client.head().expect("an answer");

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_channel::{Receiver, Sender};
-use campanile::{Bytes, Monitor, ReadHalf, Stream, WriteHalf};
-use futures_lite::future::{yield_now, zip};
+use campanile::{Bytes, Monitor, ReadHalf, Stream, WriteHalf, yield_now};
+use futures_lite::future::zip;
 
 use crate::hall::{self, Seat};
 

@@ -38,8 +38,19 @@ enum Fate {
     DoesNotCompile(String),
 }
 
-pub(crate) fn run(words: &[String]) -> ExitCode {
-    match mutate(words) {
+/// Takes `--every N`, for each Nth mutation, and words.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let (every, words) = match arguments {
+        [option, every, words @ ..] if option == "--every" => match every.parse() {
+            Ok(every) if every > 0 => (every, words),
+            _ => {
+                println!("--every {every}: a number from 1 on");
+                return ExitCode::FAILURE;
+            }
+        },
+        words => (1, words),
+    };
+    match mutate(words, every) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -49,11 +60,12 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     }
 }
 
-fn mutate(words: &[String]) -> io::Result<bool> {
+fn mutate(words: &[String], every: usize) -> io::Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("within the workspace");
     let chosen: Vec<&Mutation> = MUTATIONS
         .iter()
         .filter(|mutation| words.is_empty() || words.iter().any(|word| mutation.name.contains(word.as_str())))
+        .step_by(every)
         .collect();
     let place = place_for(root);
     fs::create_dir_all(&place)?;

@@ -32,7 +32,7 @@
 //! | send HTTP requests to other servers | [`http::Client`] |
 //! | open, read, write and sync files there | [`fs`] |
 //! | use timers, wake from other threads, connect, read files | [`Context`], [`Event`] |
-//! | pass bytes from one connection to another | [`channel`] |
+//! | pass bytes from one connection to another | [`relay`]; in services [`channel`] |
 //! | host a worker inside of tokio | [`Server::host`], `host` (feature `tokio`), the crate `campanile-tokio-uring` |
 //! | put a layer under a service (encryption, a handshake) | [`Layer`], [`Nested`] |
 
@@ -56,12 +56,13 @@ pub use campanile_core::{
     Service, Stopper, Successor, Survey, Ticket, Time, Timeout, Turned, Verdict, Waker, WorkerId, channel,
     guard, on_open,
 };
-/// Async handlers, and what they wait for.
+// Async handlers, and what they wait for.
 pub use campanile_core::{
     Interval, JoinError, JoinHandle, Outcome, Payload, RemoteHandle, Sleep, TimeLimited, UdpOptions,
-    UdpSocket, WorkerHandle, WriteHalf, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout,
+    UdpSocket, WorkerHandle, fs, interval, now, sleep, sleep_until, spawn, this_worker, timeout, yield_now,
 };
 /// Framing without I/O: the codecs themselves.
+#[doc(inline)]
 pub use campanile_protocol as protocol;
 pub use campanile_protocol::{
     ByteOrder, Codec, Decoded, EncodeError, Encoder, Full, LengthDelimited, LengthWidth, LineError, Lines,
@@ -73,7 +74,7 @@ pub use connect::{
 pub use framed::{Framed, IgnoreError, IntoThen, OnError, Then, framed};
 pub use pool::{Pool, PoolConfig, PoolError, Pooled};
 pub use reply::Reply;
-pub use stream::{FrameError, IntoOwned, ReadHalf, Stream};
+pub use stream::{FrameError, IntoOwned, ReadHalf, Stream, WriteHalf, relay};
 
 /// The examples of the README, compiled with the tests of the documentation.
 #[cfg(doctest)]

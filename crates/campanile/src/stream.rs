@@ -2,10 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::task::Poll;
 
-use campanile_core::{Bytes, WriteHalf};
+use campanile_core::Bytes;
 use campanile_protocol::{Codec, Decoded, EncodeError, Encoder, Lines, VecSink};
 
 /// A connection, to read from and write to by futures: see [`campanile_core::Stream`], which it dereferences to, for
@@ -50,6 +53,10 @@ impl IntoOwned for &[u8] {
         Bytes::copy_from_slice(self)
     }
 }
+
+/// The writing half of a [`Stream`]: see [`campanile_core::WriteHalf`], which it dereferences to.
+#[derive(Debug)]
+pub struct WriteHalf(campanile_core::WriteHalf);
 
 /// Why there is no frame.
 #[derive(Debug)]
@@ -192,38 +199,47 @@ macro_rules! source {
 source!(Stream);
 source!(ReadHalf);
 
-impl Stream {
-    /// Writes a line and LF: see [`write`](campanile_core::Stream::write).
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn write_line(&mut self, line: impl AsRef<[u8]>) -> io::Result<()> {
-        self.0.write_pieces(&[line.as_ref(), b"\n"]).await
-    }
+macro_rules! sink {
+    ($name:ident) => {
+        impl $name {
+            /// Writes a line and LF: see [`write`](campanile_core::Stream::write).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn write_line(&mut self, line: impl AsRef<[u8]>) -> io::Result<()> {
+                self.0.write_pieces(&[line.as_ref(), b"\n"]).await
+            }
 
-    /// Writes an item as a codec encodes it: see [`write`](campanile_core::Stream::write).
-    ///
-    /// # Errors
-    /// When the item cannot be written by this codec; else as there.
-    pub async fn write_frame<C: Encoder<I>, I>(
-        &mut self,
-        codec: &mut C,
-        item: I,
-    ) -> Result<(), FrameError<C::Error>> {
-        let mut bytes = Vec::new();
-        match codec.encode(item, &mut VecSink::new(&mut bytes, usize::MAX)) {
-            Ok(()) => Ok(self.0.send(bytes.into()).await?),
-            Err(EncodeError::Invalid(error)) => Err(FrameError::Invalid(error)),
-            // There is room for all there can be.
-            Err(EncodeError::Full(_)) => Err(FrameError::Io(io::ErrorKind::OutOfMemory.into())),
+            /// Writes an item as a codec encodes it: see [`write`](campanile_core::Stream::write).
+            ///
+            /// # Errors
+            /// When the item cannot be written by this codec; else as there.
+            pub async fn write_frame<C: Encoder<I>, I>(
+                &mut self,
+                codec: &mut C,
+                item: I,
+            ) -> Result<(), FrameError<C::Error>> {
+                let mut bytes = Vec::new();
+                match codec.encode(item, &mut VecSink::new(&mut bytes, usize::MAX)) {
+                    Ok(()) => Ok(self.0.send(bytes.into()).await?),
+                    Err(EncodeError::Invalid(error)) => Err(FrameError::Invalid(error)),
+                    // There is room for all there can be.
+                    Err(EncodeError::Full(_)) => Err(FrameError::Io(io::ErrorKind::OutOfMemory.into())),
+                }
+            }
         }
-    }
+    };
+}
 
+sink!(Stream);
+sink!(WriteHalf);
+
+impl Stream {
     /// Two halves, for two futures.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (read, write) = self.0.into_split();
-        (ReadHalf(read), write)
+        (ReadHalf(read), WriteHalf(write))
     }
 
     /// The stream of two halves.
@@ -232,10 +248,17 @@ impl Stream {
     /// When they are not of one.
     #[must_use]
     pub fn unsplit(read: ReadHalf, write: WriteHalf) -> Stream {
-        Stream(campanile_core::Stream::unsplit(read.0, write))
+        Stream(campanile_core::Stream::unsplit(read.0, write.0))
     }
 
     /// Closes the connection at once, and sends nothing more: the peer sees a reset.
+    pub fn abort(self) {
+        self.0.abort();
+    }
+}
+
+impl WriteHalf {
+    /// See [`Stream::abort`].
     pub fn abort(self) {
         self.0.abort();
     }
@@ -247,30 +270,81 @@ impl From<campanile_core::Stream> for Stream {
     }
 }
 
-impl Deref for Stream {
-    type Target = campanile_core::Stream;
+macro_rules! deref {
+    ($($name:ident)*) => {$(
+        impl Deref for $name {
+            type Target = campanile_core::$name;
 
-    fn deref(&self) -> &campanile_core::Stream {
-        &self.0
-    }
+            fn deref(&self) -> &campanile_core::$name {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $name {
+            fn deref_mut(&mut self) -> &mut campanile_core::$name {
+                &mut self.0
+            }
+        }
+    )*};
 }
 
-impl DerefMut for Stream {
-    fn deref_mut(&mut self) -> &mut campanile_core::Stream {
-        &mut self.0
-    }
+deref!(Stream ReadHalf WriteHalf);
+
+/// Passes bytes on between two connections, in both directions, until both have ended: for a handler that has connected
+/// to somewhere else on behalf of its client.
+///
+/// An end is passed on as an end, while the other direction goes on. When one connection fails, or this is dropped
+/// before its end, both are reset, so that neither peer takes what it got for the whole.
+///
+/// ```no_run
+/// use campanile::{Server, Stream, connect, relay};
+///
+/// fn main() -> Result<(), campanile::ServeError> {
+///     let pass = async |stream: Stream| -> std::io::Result<()> {
+///         let there = connect("localhost:8080").await.map_err(std::io::Error::other)?;
+///         relay(stream, there).await
+///     };
+///     Server::new().listen("127.0.0.1:7002").serve(pass)?.wait()
+/// }
+/// ```
+///
+/// # Errors
+/// Why one of the connections is over.
+pub async fn relay(one: Stream, other: Stream) -> io::Result<()> {
+    let ((mut one_in, one_out), (mut other_in, other_out)) = (one.into_split(), other.into_split());
+    let (mut one_out, mut other_out) = (Cut(Some(one_out)), Cut(Some(other_out)));
+    let (mut forth, mut back) =
+        (pin!(pass_on(&mut one_in, &mut other_out)), pin!(pass_on(&mut other_in, &mut one_out)));
+    let (mut forth_done, mut back_done) = (false, false);
+    poll_fn(|cx| {
+        for (direction, is_done) in [(forth.as_mut(), &mut forth_done), (back.as_mut(), &mut back_done)] {
+            if !*is_done && let Poll::Ready(passed) = direction.poll(cx) {
+                passed?;
+                *is_done = true;
+            }
+        }
+        if forth_done && back_done { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
-impl Deref for ReadHalf {
-    type Target = campanile_core::ReadHalf;
-
-    fn deref(&self) -> &campanile_core::ReadHalf {
-        &self.0
+async fn pass_on(from: &mut ReadHalf, to: &mut Cut) -> io::Result<()> {
+    let Some(out) = &mut to.0 else { return Ok(()) };
+    while from.fill(1).await? > 0 {
+        out.send(from.take(usize::MAX)).await?;
     }
+    out.shutdown().await?;
+    to.0 = None;
+    Ok(())
 }
 
-impl DerefMut for ReadHalf {
-    fn deref_mut(&mut self) -> &mut campanile_core::ReadHalf {
-        &mut self.0
+/// A direction that is not at its end: dropped like that, it is cut.
+struct Cut(Option<WriteHalf>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(out) = self.0.take() {
+            out.abort();
+        }
     }
 }

@@ -152,6 +152,8 @@ fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
         assert_eq!(stream.fill(1).await?, 0);
         // Its answer is not at its end.
         assert!(timeout(Duration::from_millis(20), lent.fill(1)).await.is_err());
+        // And what was begun may still need another.
+        drop(pool.get_new().await.expect("a connection"));
         lent.write_line("last").await?;
         let last = lent.read_line(16).await?;
         // The idle one outlives this handler.
@@ -168,6 +170,8 @@ fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
     let mut last = String::new();
     io::Read::read_to_string(&mut client, &mut last).expect("an answer");
     assert_eq!(last, "last");
+    // Or it would be lingered for.
+    drop(client);
     here.wait().expect("it ends well before its drain time");
 }
 

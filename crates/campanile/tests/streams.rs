@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use campanile::{
-    ByteOrder, JoinError, LengthDelimited, LengthWidth, Server, ServerHandle, Stream, spawn_blocking,
-    this_worker,
+    ByteOrder, JoinError, LengthDelimited, LengthWidth, Server, ServerHandle, Stream, connect, relay,
+    spawn_blocking, this_worker,
 };
 
 fn client(server: &ServerHandle) -> TcpStream {
@@ -98,4 +98,36 @@ fn tasks_run_elsewhere() {
     assert_eq!(names, ["campanile-0", "campanile-1"]);
     drop(server);
     assert_eq!(workers[0].spawn(async || ()).wait(), Err(JoinError::Cancelled));
+}
+
+/// Either side may end first; a reset on one side is one on the other.
+#[test]
+fn a_relay_passes_ends_on_as_ends_and_cuts_as_cuts() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = upstream.local_addr().expect("a socket");
+    let pass = async move |stream: Stream| -> std::io::Result<()> {
+        relay(stream, connect(to).await.map_err(std::io::Error::other)?).await
+    };
+    let server = Server::new().listen("127.0.0.1:0").workers(1).serve(pass).expect("a free port");
+    let pair = || {
+        let near = client(&server);
+        let (far, _) = upstream.accept().expect("the relay connects");
+        (near, far)
+    };
+    let (mut near, mut far) = pair();
+    let (mut asked, mut answered) = (String::new(), String::new());
+    near.write_all(b"ask").expect("it reads");
+    near.shutdown(std::net::Shutdown::Write).expect("a socket");
+    far.read_to_string(&mut asked).expect("the end comes");
+    far.write_all(b"answer").expect("it reads");
+    drop(far);
+    near.read_to_string(&mut answered).expect("the end comes");
+    assert_eq!((&asked[..], &answered[..]), ("ask", "answer"));
+
+    let (near, mut far) = pair();
+    (&near).write_all(b"half").expect("it reads");
+    far.read_exact(&mut [0; 4]).expect("it is passed on");
+    socket2::SockRef::from(&near).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
+    drop(near);
+    assert!(far.read(&mut [0]).is_err(), "a reset");
 }

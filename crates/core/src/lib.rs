@@ -126,7 +126,7 @@ pub use service::{Context, Event, Flow, Reason, Service, on_open};
 pub use stream::{Outcome, ReadHalf, Stream, WriteHalf, connect};
 pub use task::{
     Elapsed, Interval, JoinError, JoinHandle, RemoteHandle, Sleep, TimeLimited, WorkerHandle, interval, now,
-    sleep, sleep_until, spawn, this_worker, timeout,
+    sleep, sleep_until, spawn, this_worker, timeout, yield_now,
 };
 pub use time::{Clock, SystemClock, Time};
 pub use timeout::Timeout;

@@ -97,6 +97,12 @@ impl WorkerId {
     }
 }
 
+impl std::fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The number of a listener, in the order of the calls of [`Server::listen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(usize);
@@ -434,7 +440,11 @@ fn probe(addresses: &[Address], shared: &[Listeners]) -> Result<(), ServeError> 
 }
 
 /// A server that runs. Dropping it stops it, as [`stop`](Self::stop) does, and waits until it has ended.
+///
+/// A signal such as SIGTERM ends the process at once, unless something heeds it: a [`Stopper`] is for the thread that
+/// does, as in `examples/http-server/signals.rs`.
 #[derive(Debug)]
+#[must_use = "dropping it stops the server: call `wait`"]
 pub struct ServerHandle {
     addresses: Vec<Address>,
     estate: Arc<Estate>,

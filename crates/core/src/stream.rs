@@ -71,7 +71,8 @@ pub(crate) enum Ending {
 }
 
 /// What an async handler may return: nothing, or a result whose error aborts the connection, so that the peer does not
-/// take what it got for the whole. (An error of the connection itself has ended it already.)
+/// take what it got for the whole. (An error of the connection itself has ended it already.) It is told to the log, as an
+/// event of `tracing` at the level of debugging, since mostly it is the client who has gone.
 pub trait Outcome {
     #[doc(hidden)]
     fn into_failure(self) -> Option<String>;
@@ -217,6 +218,13 @@ impl Stream {
         self.read.is_ended()
     }
 
+    /// Whether the server was told to stop, so that this connection is to end: the end of input may be that, and not
+    /// the peer's.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.read.is_draining()
+    }
+
     /// Whether the connection is over, so that writing is in vain.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -260,7 +268,10 @@ impl Stream {
         .await
     }
 
-    /// Two halves, for two futures.
+    /// Two halves, for two futures. The connection is closed when both are dropped.
+    ///
+    /// A write half that is dropped ends its direction properly, after an error too: [`abort`](WriteHalf::abort) it where
+    /// its peer must not take what it got for the whole. A read half that is dropped leaves what still comes unread.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)

@@ -18,7 +18,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Waker as StdWaker};
+use std::task::{Context, Poll, Waker as StdWaker};
 
 use crate::guard::let_go;
 use crate::local::Local;
@@ -84,6 +84,22 @@ where
     F: Future + 'static,
 {
     spawn_on(&Local::expect("spawn"), future)
+}
+
+/// Lets everything else of this worker that is ready have its turn first: for a loop that always finds more to do.
+///
+/// A read that finds bytes, or a write that finds room, does not wait; so a handler whose client sends without a pause
+/// goes on for as long as that lasts.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 pub(crate) fn spawn_on<F>(local: &Rc<Local>, future: F) -> JoinHandle<F::Output>

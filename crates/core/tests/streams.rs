@@ -184,6 +184,7 @@ fn a_drain_ends_idle_handlers_and_waits_for_busy_ones() {
     }
     server.drain();
     assert_eq!(idle.read(&mut [0]).expect("an end"), 0);
+    drop(idle);
     go.send(()).expect("it waits");
     let mut rest = String::new();
     busy.read_to_string(&mut rest).expect("an answer");
@@ -216,33 +217,6 @@ fn a_connect_that_is_dropped_is_given_up() {
         client.read_exact(&mut [0]).expect("a byte");
     }
     support::until("those who tried are gone", || counted(&server).connections == 0);
-}
-
-/// What looks after the state of a worker is spawned where that is made.
-#[test]
-fn the_state_of_a_worker_may_spawn() {
-    let state = |_| {
-        let ticks = Rc::new(Cell::new(0));
-        let counted = Rc::clone(&ticks);
-        drop(spawn(async move {
-            loop {
-                sleep(Duration::from_millis(2)).await;
-                counted.set(counted.get() + 1);
-            }
-        }));
-        ticks
-    };
-    let wait = async |ticks: Rc<Rc<Cell<u32>>>, mut stream: Stream| {
-        while ticks.get() < 3 {
-            sleep(Duration::from_millis(1)).await;
-        }
-        stream.write(b"three").await
-    };
-    let server =
-        Server::new().listen("127.0.0.1:0").workers(1).handle_with(state, wait).expect("a free port");
-    let mut text = String::new();
-    client(tcp(&server)).read_to_string(&mut text).expect("an answer");
-    assert_eq!(text, "three");
 }
 
 /// Who does not read is not written to for longer than there is memory for it, and gets all when it does.
@@ -379,4 +353,31 @@ fn thousands_of_handlers_wait_and_are_stopped() {
     for mut client in clients {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
+}
+
+/// What looks after the state of a worker is spawned where that is made.
+#[test]
+fn the_state_of_a_worker_may_spawn() {
+    let state = |_| {
+        let ticks = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&ticks);
+        drop(spawn(async move {
+            loop {
+                sleep(Duration::from_millis(2)).await;
+                counted.set(counted.get() + 1);
+            }
+        }));
+        ticks
+    };
+    let wait = async |ticks: Rc<Cell<u32>>, mut stream: Stream| {
+        while ticks.get() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        stream.write(b"three").await
+    };
+    let server =
+        Server::new().listen("127.0.0.1:0").workers(1).handle_with(state, wait).expect("a free port");
+    let mut text = String::new();
+    client(tcp(&server)).read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "three");
 }

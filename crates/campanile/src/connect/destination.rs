@@ -73,6 +73,9 @@ impl<A: Into<Address>> From<A> for Destination {
 
 /// How a connection is opened: where to, by when, from where, and who looks names up. See [`connect`](super::connect).
 ///
+/// It stays on its worker. What is checked when the program starts, and goes to all workers, is a [`Destination`]:
+/// `let to: Destination = text.parse()?`.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), campanile::DialError> {
 /// use std::time::Duration;

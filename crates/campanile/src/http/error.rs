@@ -7,7 +7,9 @@ use campanile_protocol::http1::{BodyError, RequestError};
 
 /// An error that is answered: a status, and a text for the client.
 ///
-/// Any [`std::error::Error`] turns into one by `?`: the client is told 500 and no more, and the log tells what it was.
+/// Any [`std::error::Error`] turns into one by `?`: the client is told 500 and no more, and the log (an event of
+/// `tracing`) tells what it was. What is none itself, such as `Box<dyn Error>`, does so by
+/// `.map_err(`[`Error::internal`]`)?`.
 ///
 /// ```
 /// use campanile::http::{self, Answered, Error, Request, Response};
@@ -36,6 +38,13 @@ impl Error {
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Error {
         let status = if (400..600).contains(&status) { status } else { 500 };
         Error { status, message: message.into(), retry_after: None, closes: false, source: None }
+    }
+
+    /// Answers 500 to whatever is an error, or can be made one, such as `Box<dyn Error>` and text: the client is told no
+    /// more than that, and the log tells what it was.
+    pub fn internal(source: impl Into<Box<dyn std::error::Error>>) -> Error {
+        let message = Cow::Borrowed("internal server error");
+        Error { status: 500, message, retry_after: None, closes: false, source: Some(source.into()) }
     }
 
     /// Tells the client after how many seconds it may try again (RFC 9110, section 10.2.3).
@@ -68,8 +77,7 @@ impl Error {
 
 impl<E: std::error::Error + 'static> From<E> for Error {
     fn from(source: E) -> Error {
-        let message = Cow::Borrowed("internal server error");
-        Error { status: 500, message, retry_after: None, closes: false, source: Some(Box::new(source)) }
+        Error::internal(source)
     }
 }
 

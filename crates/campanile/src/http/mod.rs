@@ -46,6 +46,9 @@ mod timers;
 mod waiting;
 
 pub use crate::files::{Files, MEMORY as FILES_MEMORY};
+/// The `http` crate: requests, answers, fields and statuses as the ecosystem has them.
+#[doc(no_inline)]
+pub use ::http as types;
 pub use campanile_protocol::http1::{
     BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
 };
@@ -62,7 +65,9 @@ pub use response::{Answered, Begun, Head, Response};
 pub use router::Router;
 pub use serve::{host, serve};
 pub use service::{Http, service};
-pub use waiting::{Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frames, pieces, stream, wait};
+pub use waiting::{
+    Body, BodyWriter, Frames, OwnedRequest, Pieces, Written, frames, pieces, stream, wait, wait_with,
+};
 
 /// Answers requests.
 ///

@@ -66,6 +66,8 @@ macro_rules! routes {
     ($($(#[$doc:meta])* $name:ident $method:literal)*) => {$(
         $(#[$doc])*
         ///
+        /// One that waits is handed over as [`http::wait`](super::wait)`(async |request| ...)`.
+        ///
         /// # Panics
         /// As [`route`](Self::route).
         #[must_use]

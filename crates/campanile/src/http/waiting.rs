@@ -55,7 +55,9 @@ pub use writer::{BodyWriter, Written, stream};
 ///     .post("/echo", http::wait(async |request| request.into_body()));
 /// ```
 ///
-/// State of the worker is captured, by reference too: `async move |request| ...` with an [`Rc`] of it.
+/// State of the worker is captured, by reference too: `async move |request| ...` with an [`Rc`] of it; or handed over by
+/// [`wait_with`]. A function that borrows the state names its answer (`Result<String, Error>`), or says
+/// `impl IntoResponse + use<>`.
 ///
 /// # When it waits
 ///
@@ -79,6 +81,35 @@ where
         let handle = Rc::clone(&handle);
         async move { handle(request).await }
     })
+}
+
+/// The same with a state that it shares with others: each request is given a clone of `state`.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// use campanile::http::{self, OwnedRequest, Router};
+///
+/// async fn visit(visits: Rc<Cell<u64>>, _: OwnedRequest) -> String {
+///     visits.set(visits.get() + 1);
+///     format!("{} of this worker\n", visits.get())
+/// }
+///
+/// let visits = Rc::new(Cell::new(0));
+/// let router = Router::new().get("/", http::wait_with(&visits, visit)).get("/again", http::wait_with(&visits, visit));
+/// ```
+pub fn wait_with<T, F, R>(
+    state: &Rc<T>,
+    handle: F,
+) -> impl Fn(&Request<'_>, Response<'_, '_>) -> Result<Answered, Error> + use<T, F, R> + 'static
+where
+    T: 'static,
+    F: AsyncFn(Rc<T>, OwnedRequest) -> R + 'static,
+    R: IntoResponse + 'static,
+{
+    let state = Rc::clone(state);
+    wait(async move |request| handle(Rc::clone(&state), request).await)
 }
 
 /// What a worker keeps for the handlers of one type.

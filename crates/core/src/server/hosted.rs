@@ -49,6 +49,7 @@ use super::{ListenerId, Monitor, Running, Server, ServerHandle, Serves, Start, S
 ///
 /// Dropping it closes everything, as [`stop`](Self::stop) does, and waits for the kernel to let go of its memory: some
 /// milliseconds at most, as a rule.
+#[must_use = "dropping it closes everything: it is to be turned"]
 pub struct Hosted {
     /// Before the handle, for the addresses are free only when it has ended.
     worker: Box<dyn Hosting>,

@@ -166,7 +166,9 @@ impl Server {
         self.start(&factory)
     }
 
-    /// The same for an async handler, which shares the state of its worker with those of other connections.
+    /// The same for an async handler, which shares the state of its worker with those of other connections, and with
+    /// the tasks that `state` may [`spawn`](crate::spawn). Two connections of one client may be on different workers, and
+    /// see different states then.
     ///
     /// ```no_run
     /// use std::cell::Cell;
@@ -178,7 +180,7 @@ impl Server {
     ///     visits.set(visits.get() + 1);
     ///     stream.write(format!("{} of this worker\n", visits.get()).as_bytes()).await
     /// };
-    /// Server::new().listen("127.0.0.1:7000").handle_with(|_| Cell::new(0), count)?.wait()
+    /// Server::new().listen("127.0.0.1:7000").handle_with(|_| Rc::new(Cell::new(0)), count)?.wait()
     /// # ; Ok::<(), campanile_core::ServeError>(())
     /// ```
     ///
@@ -186,7 +188,7 @@ impl Server {
     /// As [`serve`](Self::serve).
     pub fn handle_with<T: 'static, S, R>(
         self,
-        state: impl Fn(WorkerId) -> T + Send + Sync + 'static,
+        state: impl Fn(WorkerId) -> Rc<T> + Send + Sync + 'static,
         handle: impl AsyncFn(Rc<T>, S) -> R + Send + Sync + 'static,
     ) -> Result<ServerHandle, ServeError>
     where
@@ -195,7 +197,7 @@ impl Server {
     {
         let handle = Arc::new(handle);
         let factory: MakeFactory = Arc::new(move |worker| {
-            let (handle, state) = (Arc::clone(&handle), Rc::new(state(worker)));
+            let (handle, state) = (Arc::clone(&handle), state(worker));
             Box::new(move |_| {
                 let (handle, state) = (Arc::clone(&handle), Rc::clone(&state));
                 handled(Box::new(move |stream| {

@@ -134,6 +134,12 @@ impl ReadHalf {
         Ok(())
     }
 
+    /// See [`Stream::is_draining`](crate::Stream::is_draining).
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.pipe.state().is_draining
+    }
+
     /// See [`Stream::is_ended`](crate::Stream::is_ended).
     #[must_use]
     pub fn is_ended(&self) -> bool {

@@ -50,6 +50,8 @@ impl WorkerHandle {
     /// Runs an async function as a task of that worker, as [`spawn`] does. The function is sent there, and what it
     /// returns is sent back; the future that it makes stays there, and need not be `Send`.
     ///
+    /// What is sent waits in that worker's mailbox, which has no bound: who sends much waits for the answers.
+    ///
     /// ```no_run
     /// use campanile_core::this_worker;
     ///

@@ -51,6 +51,17 @@ impl ClientError {
         matches!(self, ClientError::Pool(_) | ClientError::Request(_))
     }
 
+    /// The status to answer with, for whoever asked on behalf of a client: 504 if the other server was too slow, 500 if
+    /// the request was none, and else 502 (RFC 9110, sections 15.6.3 and 15.6.5).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            _ if self.is_timeout() => 504,
+            ClientError::Request(_) | ClientError::Write(_) => 500,
+            _ => 502,
+        }
+    }
+
     /// Whether the server was too slow, rather than wrong or gone.
     #[must_use]
     pub fn is_timeout(&self) -> bool {

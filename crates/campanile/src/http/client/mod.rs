@@ -27,14 +27,15 @@ pub use payload::Payload;
 
 /// Sends requests to other servers, and keeps the connections for the next ones: HTTP/1.1, without encryption.
 ///
-/// It belongs to one worker; clones share its connections. Requests and answers are those of the `http` crate.
+/// It belongs to one worker; clones share its connections. Requests and answers are those of the `http` crate, which is
+/// [`types`](super::types) here. A deadline for all of it is [`timeout`](crate::timeout) around [`send`](Self::send).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use campanile::http::Client;
+/// use campanile::http::{Client, types};
 ///
 /// let client = Client::new();
-/// let request = http::Request::get("http://localhost:8080/hello").body(())?;
+/// let request = types::Request::get("http://localhost:8080/hello").body(())?;
 /// let mut answer = client.send(request).await?;
 /// println!("{}: {} bytes", answer.status(), answer.body_mut().collect(1 << 20).await?.len());
 /// # Ok(())

@@ -106,7 +106,7 @@ counted! {
         DroppedWrite => "dropped a future that waited to write",
         DroppedFlush => "dropped a future that waited for a flush",
         DroppedConnect => "dropped a future that connects",
-        DroppedErrand => "dropped a future that waited for a file",
+        DroppedErrand => "dropped a future that waited for an errand",
         DroppedSleep => "dropped a future that sleeps",
         DroppedJoin => "dropped a future that waited for a task",
         WentOn => "went on with a handler after an error of its stream",
