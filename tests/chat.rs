@@ -66,6 +66,8 @@ fn people_talk() {
     let mut elsewhere = Person::joins(chat.address, "carl", "coffee");
     anna.says("hello, \u{1b}[2J\tbert ü");
     bert.hears("<anna> hello, [2Jbert ü");
+    anna.says("\n  \n  indented");
+    bert.hears("<anna>   indented");
     bert.says("/nick berta\n/who");
     anna.hears("* bert is berta now");
     bert.hears("* bert is berta now");
@@ -302,4 +304,16 @@ fn missed(line: &str) -> Option<usize> {
 
 fn number(line: &str) -> Option<usize> {
     line.strip_prefix("<talker> ")?.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn who_names_some_of_many_so_that_the_answer_is_a_line_like_any_other() {
+    let chat = Program::start("chat", &["--workers", "2"]);
+    let mut people: Vec<Person> =
+        (0..25).map(|n| Person::joins(chat.address, &format!("guest-{n}"), "tea")).collect();
+    let last = people.last_mut().expect("25");
+    last.says("/who");
+    let line = last.line().expect("an answer");
+    assert!(line.starts_with("* in tea: ") && line.ends_with(" and 5 more"), "{line}");
+    assert_eq!(line.matches("guest-").count(), 20);
 }

@@ -303,6 +303,26 @@ fn fields_of_one_connection_stay_there_and_the_others_go_on() {
 }
 
 #[test]
+fn options_for_a_whole_server_are_asked_of_it_as_a_whole() {
+    let (server, told) = scripted(b"HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = proxy(&[server], &CHECK);
+    let mut client = Client::new(proxy.address);
+    for (target, line) in [
+        ("http://a.test", "OPTIONS * HTTP/1.1"),
+        ("*", "OPTIONS * HTTP/1.1"),
+        ("http://a.test/", "OPTIONS / HTTP/1.1"),
+        ("http://a.test?a.test", "OPTIONS /?a.test HTTP/1.1"),
+    ] {
+        client
+            .send(format!("OPTIONS {target} HTTP/1.1\r\nHost: a.test\r\n\r\n").as_bytes())
+            .expect("it reads");
+        assert_eq!(client.head().expect("an answer").status, 204, "{target}");
+        let came = told.recv_timeout(LONG).expect("it was asked");
+        assert_eq!(came.lines().next(), Some(line), "{target}");
+    }
+}
+
+#[test]
 fn an_answer_to_head_says_how_long_it_would_be() {
     let (server, _told) = scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 123\r\n\r\n");
     let proxy = proxy(&[server], &CHECK);

@@ -13,9 +13,9 @@
 //!
 //! holds nobody up: what is said goes into a queue per member, of `--queue` lines. When it is full the line is left out
 //! for this one member, who is told how many were with the first that fits again. Who takes nothing at all for a minute
-//! is disconnected (`Config::send_stall`). So what waits for a member are at most `--queue` lines of up to 600 bytes,
-//! which all members of the room share, 16 KiB in either direction (`Config::stream_buffer`), and the send buffers that
-//! a connection may have.
+//! is disconnected (`Config::send_stall`). So what waits for a member are at most `--queue` lines of up to 2 KiB (most
+//! are a quarter of that, and what is said is shared by all members of the room), 16 KiB in either direction
+//! (`Config::stream_buffer`), and the send buffers that a connection may have.
 //!
 //! Who says something waits until every worker has passed it on before the next line is read. So what is between the
 //! workers is one line per member, too, and what one member says arrives in its order.

@@ -15,6 +15,9 @@ const MAX_LINE: usize = 512;
 /// The longest name of a member or a room, in characters.
 const MAX_NAME: usize = 20;
 
+/// How many are named to who asks, since the answer waits in a queue like any other line.
+const MAX_NAMED: usize = 20;
+
 const HELP: &str = "* /nick NAME, /join ROOM, /who, /quit; anything else is said in the room";
 
 /// Members are numbered over all workers.
@@ -83,7 +86,7 @@ impl Member<'_> {
                     self.answer(&format!("* a name is a word of up to {MAX_NAME} letters")).await?;
                 }
                 "/who" => self.who().await?,
-                "" => {}
+                _ if line.trim().is_empty() => {}
                 _ if command.starts_with('/') => self.answer(HELP).await?,
                 _ if self.room.is_none() => self.answer("* join a room first: /join ROOM").await?,
                 _ => self.tell(format!("<{}> {line}\n", self.nick)).await,
@@ -134,8 +137,11 @@ impl Member<'_> {
 
     async fn who(&self) -> Result<(), Gone> {
         let Some(room) = &self.room else { return self.answer("* join a room first: /join ROOM").await };
-        let names = hall::names(self.monitor, room).await.join(", ");
-        self.answer(&format!("* in {room}: {names}")).await
+        let mut names = hall::names(self.monitor, room).await;
+        let more = names.len().saturating_sub(MAX_NAMED);
+        names.truncate(MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        self.answer(&format!("* in {room}: {}{more}", names.join(", "))).await
     }
 }
 

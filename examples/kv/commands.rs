@@ -16,6 +16,10 @@ use crate::store::{Expiry, OutOfMemory, Store};
 /// The longest answer that is put together from several values, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// The longest pattern of KEYS and SCAN, in bytes: matching a key may take the product of both lengths (`glob`), and
+/// nobody else is served meanwhile.
+const MAX_PATTERN: usize = 256;
+
 /// Why a command was not run to its end.
 enum Failure {
     /// There is no room for its answer.
@@ -229,8 +233,17 @@ fn persist(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>)
     Ok(integer(reply, expires.into())?)
 }
 
-fn keys(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
+/// A pattern for keys.
+fn pattern<'a>(args: &mut Request<'a>) -> Result<&'a [u8], Failure> {
     let pattern = next(args)?;
+    if pattern.len() > MAX_PATTERN {
+        return Err(Said(format!("ERR the pattern is longer than {MAX_PATTERN} bytes").into()));
+    }
+    Ok(pattern)
+}
+
+fn keys(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
+    let pattern = pattern(args)?;
     collect(reply, |answer| {
         let keys: Vec<&[u8]> = store.keys().filter(|key| glob::matches(pattern, key)).collect();
         bulks(answer, &keys)
@@ -246,19 +259,19 @@ fn bulks(sink: &mut impl Sink, all: &[&[u8]]) -> Result<(), Full> {
 /// `SCAN cursor [MATCH pattern] [COUNT count]`
 fn scan(args: &mut Request<'_>, store: &mut Store, reply: &mut Reply<'_, '_>) -> Done {
     let cursor = usize::try_from(number(next(args)?)?).map_err(|_| Said("ERR invalid cursor".into()))?;
-    let (mut pattern, mut count) = (&b"*"[..], 10);
+    let (mut wanted, mut count) = (&b"*"[..], 10);
     while let Some(option) = args.next() {
-        let value = next(args)?;
         match option {
-            _ if option.eq_ignore_ascii_case(b"match") => pattern = value,
+            _ if option.eq_ignore_ascii_case(b"match") => wanted = pattern(args)?,
             _ if option.eq_ignore_ascii_case(b"count") => {
-                count = usize::try_from(number(value)?).ok().filter(|&count| count > 0).ok_or(SYNTAX)?;
+                let value = number(next(args)?)?;
+                count = usize::try_from(value).ok().filter(|&count| count > 0).ok_or(SYNTAX)?;
             }
             _ => return Err(SYNTAX),
         }
     }
     let (next, keys) = store.scan(cursor, count);
-    let keys: Vec<&[u8]> = keys.filter(|key| glob::matches(pattern, key)).collect();
+    let keys: Vec<&[u8]> = keys.filter(|key| glob::matches(wanted, key)).collect();
     collect(reply, |answer| {
         array(answer, 2)?;
         bulk(answer, Some(itoa::Buffer::new().format(next).as_bytes()))?;

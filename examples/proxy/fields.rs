@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use campanile::Address;
-use campanile::http::OwnedRequest;
+use campanile::http::{Method, OwnedRequest};
 use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
@@ -62,7 +62,13 @@ pub(crate) fn of_request(
     let bad = |what| campanile::http::Error::new(400, what);
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = http::Method::from_bytes(request.method().as_str().as_bytes())?;
-    parts.uri = request.target().as_str().parse().map_err(|_| bad("the target is not a valid URI"))?;
+    let target = request.target();
+    // The last proxy asks for the server as a whole (RFC 9112, section 3.2.4).
+    let behind_scheme = target.as_str().split_once("://").map(|(_, behind)| behind);
+    let is_whole =
+        request.method() == Method::Options && behind_scheme.is_some_and(|b| target.authority() == Some(b));
+    let target = if is_whole { "*" } else { target.as_str() };
+    parts.uri = target.parse().map_err(|_| bad("the target is not a valid URI"))?;
     let fields = &mut parts.headers;
     for field in request.fields() {
         fields.append(HeaderName::try_from(field.name)?, HeaderValue::from_bytes(field.value)?);

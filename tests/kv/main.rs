@@ -53,6 +53,18 @@ const NO_INTEGER: &str = "-ERR value is not an integer or out of range\r\n";
 const SYNTAX: &str = "-ERR syntax error\r\n";
 
 #[test]
+fn a_pattern_that_would_hold_up_everybody_is_refused() {
+    let kv = Program::start("kv", &[]);
+    let mut stream = client(kv.address);
+    ask(&mut stream, request(&[b"SET", &[b'a'; 100_000], b"value"]), "+OK\r\n");
+    let pattern = |len: usize| [&b"*"[..], &vec![b'a'; len - 2], b"b"].concat();
+    ask(&mut stream, request(&[b"KEYS", &pattern(256)]), "*0\r\n");
+    let refusal = "-ERR the pattern is longer than 256 bytes\r\n";
+    ask(&mut stream, request(&[b"KEYS", &pattern(50_000)]), refusal);
+    ask(&mut stream, request(&[b"SCAN", b"0", b"MATCH", &pattern(50_000)]), refusal);
+}
+
+#[test]
 fn every_command_answers_as_redis_does() {
     let kv = Program::start("kv", &[]);
     let mut stream = client(kv.address);

@@ -378,6 +378,8 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
             ("https://localhost/", "no encryption"),
             ("/path", "http://HOST"),
             ("http://local_host\u{7f}:80/", ""),
+            ("http://127.0.0.1:99999/", "http://HOST"),
+            ("http://name:secret@127.0.0.1/", "host"),
         ] {
             let Ok(request) = ::http::Request::get(uri).body(()) else { continue };
             let error = Client::new().send(request).await.expect_err(uri).to_string();

@@ -15,9 +15,9 @@ use campanile::http::{self, Error, Http, OwnedRequest, Router};
 use campanile::{Bytes, Config, ServerHandle, sleep, spawn, timeout};
 
 use support::common::{client, counted, keyed, nothing_held, reset, until};
-use support::http::{Client, everywhere, post, post_chunked};
+use support::http::{Client, Reply, everywhere, post, post_chunked};
 use support::pieces::{Gate, made, turns};
-use support::serve;
+use support::{serve, tiny};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -331,6 +331,35 @@ fn a_body_is_made_no_faster_than_it_is_read() {
         assert!(unsent <= (256 << 10) + 3 * PIECE as u64, "{target}: {unsent} bytes wait");
         assert!(made_so_far.load(Ordering::SeqCst) < PIECES, "{target}");
         assert_eq!(client.reply().body.len() as u64, PIECES * PIECE as u64, "{target}");
+    }
+}
+
+#[test]
+fn what_is_copied_and_what_is_not_go_out_in_their_order_however_little_a_connection_holds() {
+    const ROUNDS: usize = 20;
+    let piece = |n: usize, len: usize| vec![n as u8; len];
+    for held_limit in [1, 4096, 10_000] {
+        let (_server, address) = serve(Config { held_limit, ..tiny() }, move || {
+            Http::new(Router::new().get(
+                "/",
+                http::wait(async move |_| {
+                    http::stream(async move |mut writer| {
+                        for n in 0..ROUNDS {
+                            writer.write(piece(n, 12_000)).await?;
+                            writer.send(piece(n, 9_000).into()).await?;
+                        }
+                        writer.set_trailers([("X-Long", &[b'a'; 5_000][..])]);
+                        Ok(())
+                    })
+                }),
+            ))
+        });
+        let mut client = Client::connect(address);
+        client.send(GET);
+        let Reply { body, trailers, .. } = client.reply();
+        let expected: Vec<u8> = (0..ROUNDS).flat_map(|n| piece(n, 21_000)).collect();
+        assert!(body == expected, "{held_limit}: {} bytes", body.len());
+        assert_eq!(trailers.trim_end().len(), "X-Long: ".len() + 5_000, "{held_limit}");
     }
 }
 

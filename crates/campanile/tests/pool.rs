@@ -174,3 +174,18 @@ fn idle_ones_hold_up_no_drain_and_those_in_use_are_not_cut_by_it() {
     drop(client);
     here.wait().expect("it ends well before its drain time");
 }
+
+#[test]
+fn a_connection_that_may_not_be_idle_for_any_time_is_not_kept_and_holds_up_nobody() {
+    let (server, address) = upstream();
+    let here = idle();
+    on(&here, async move || {
+        let pool = pool(address, &PoolConfig { idle_time: Duration::ZERO, ..PoolConfig::default() });
+        assert!(!ask(&pool, "one").await);
+        sleep(Duration::from_millis(5)).await;
+        assert_eq!((pool.idle(), pool.in_use()), (0, 0));
+        assert!(!ask(&pool, "two").await);
+    });
+    until("two were accepted", || counted(&server).accepted == 2);
+    let_go_of_all(&here);
+}

@@ -36,7 +36,7 @@ pub struct PoolConfig {
     pub total: usize,
     /// Connections that are kept idle. 64 by default.
     pub idle: usize,
-    /// How long a connection is kept idle: less than the other side keeps it. 30 s by default.
+    /// How long a connection is kept idle: less than the other side keeps it; zero keeps none. 30 s by default.
     pub idle_time: Duration,
     /// How long to wait for a turn. 10 s by default.
     pub wait: Duration,
@@ -213,7 +213,7 @@ impl Pool {
 
     fn put_back(&self, mut stream: Stream) {
         let Shared { config, idle, .. } = &*self.0;
-        if config.idle == 0 || !self.is_kept(&mut stream) {
+        if config.idle == 0 || config.idle_time.is_zero() || !self.is_kept(&mut stream) {
             return;
         }
         self.limit_idle(config.idle - 1);

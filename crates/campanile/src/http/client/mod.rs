@@ -194,7 +194,11 @@ impl Client {
         if let Some(pool) = pools.get(authority.as_str()) {
             return Ok(pool.clone());
         }
-        let to = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        // A port that is no number of 16 bits is none to the crate `http`. It is not the default one to us.
+        let named = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let has_port = named.len() > authority.host().len() + 1;
+        let port = authority.port_u16().or((!has_port).then_some(80)).ok_or(ClientError::Request(wanted))?;
+        let to = format!("{}:{port}", authority.host());
         let dial = Dial::to(&to).map_err(|_| ClientError::Request(wanted))?;
         let config = &self.0.config;
         if pools.len() >= config.destinations {

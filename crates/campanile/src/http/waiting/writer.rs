@@ -173,12 +173,14 @@ impl Outbox {
         self.0.borrow_mut().connection = connection.cloned();
     }
 
-    /// Moves what is here to the connection, and wakes the writer unless `own` does that: it is called next anyway.
+    /// Moves what is here to the connection, as much as it takes, and wakes the writer unless `own` does that: it is
+    /// called next anyway.
     fn move_to(&self, exchange: &mut Exchange<'_, '_>, own: &Waker) -> Result<(), Error> {
         let mut state = self.0.borrow_mut();
         exchange.write(&state.written)?;
         state.written.clear();
-        if let Some(bytes) = state.bytes.take() {
+        // What was copied may have been more than there is room for, and then it is held.
+        if let Some(bytes) = state.bytes.take_if(|_| exchange.takes_piece()) {
             exchange.send(bytes)?;
         }
         let writer = state.writer.take();
@@ -217,6 +219,10 @@ impl Part for Writing {
                 };
             }
             match (self.outbox.is_empty(), self.has_returned) {
+                // Trailers may be more than there is room for, as a piece may.
+                (true, true) if self.has_trailers() && !exchange.takes_piece() => {
+                    return Ok(self.rest(Polled::Room, cx));
+                }
                 (true, true) => return self.finish(exchange).map(Polled::Over),
                 (true, false) => return Ok(self.rest(Polled::Pending, cx)),
                 (false, _) if !exchange.takes_piece() => return Ok(self.rest(Polled::Room, cx)),
@@ -232,6 +238,10 @@ impl Writing {
     fn rest(&self, polled: Polled, cx: &Context<'_>) -> Polled {
         self.outbox.set_connection(Some(cx.waker()));
         polled
+    }
+
+    fn has_trailers(&self) -> bool {
+        !self.outbox.0.borrow().trailers.is_empty()
     }
 
     fn finish(&self, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
