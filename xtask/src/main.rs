@@ -14,8 +14,8 @@ fn main() -> ExitCode {
         Some("mutate") => mutate::run(&arguments.collect::<Vec<_>>()),
         _ => {
             println!(
-                "cargo xtask mutate [--every N] [WORD...]   apply each mutation (each Nth; that has one of the words in\n\
-                 {:43}its name) to a copy of the tree, and show that the simulated lives catch it",
+                "cargo xtask mutate [--every N] [WORD...]   apply each mutation (each Nth; that has one of the words\n\
+                 {:43}in its name) to a copy of the tree, and show that the simulated lives catch it",
                 ""
             );
             ExitCode::FAILURE

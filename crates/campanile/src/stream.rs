@@ -294,7 +294,8 @@ deref!(Stream ReadHalf WriteHalf);
 /// to somewhere else on behalf of its client.
 ///
 /// An end is passed on as an end, while the other direction goes on. When one connection fails, or this is dropped
-/// before its end, both are reset, so that neither peer takes what it got for the whole.
+/// before its end, both are reset, so that neither peer takes what it got for the whole. A server that drains waits for
+/// it until [`Config::drain_time`](crate::Config) is over.
 ///
 /// ```no_run
 /// use campanile::{Server, Stream, connect, relay};
@@ -310,7 +311,9 @@ deref!(Stream ReadHalf WriteHalf);
 ///
 /// # Errors
 /// Why one of the connections is over.
-pub async fn relay(one: Stream, other: Stream) -> io::Result<()> {
+pub async fn relay(mut one: Stream, mut other: Stream) -> io::Result<()> {
+    one.ignore_drain();
+    other.ignore_drain();
     let ((mut one_in, one_out), (mut other_in, other_out)) = (one.into_split(), other.into_split());
     let (mut one_out, mut other_out) = (Cut(Some(one_out)), Cut(Some(other_out)));
     let (mut forth, mut back) =

@@ -130,4 +130,17 @@ fn a_relay_passes_ends_on_as_ends_and_cuts_as_cuts() {
     socket2::SockRef::from(&near).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
     drop(near);
     assert!(far.read(&mut [0]).is_err(), "a reset");
+
+    // A drain is nobody's end.
+    let (mut near, mut far) = pair();
+    near.write_all(b"half").expect("it reads");
+    far.read_exact(&mut [0; 4]).expect("it is passed on");
+    server.drain();
+    near.write_all(b"rest").expect("it reads");
+    drop(near);
+    let mut rest = String::new();
+    far.read_to_string(&mut rest).expect("the end comes");
+    assert_eq!(rest, "rest");
+    drop(far);
+    server.wait().expect("it ends well");
 }

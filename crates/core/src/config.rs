@@ -58,8 +58,8 @@ pub struct Config {
     pub datagrams_unsent: u32,
 
     /// Async handlers of one worker that go on when their connection is over, so that what follows an error is run: so
-    /// many at a time; the next is dropped where it waits, so that clients who ask and go away pile up nothing. 1,000 by
-    /// default.
+    /// many at a time; the next is dropped where it waits, so that clients who ask and go away pile up nothing. 1,000
+    /// by default.
     pub handlers_left: u32,
 
     /// Bytes in a send buffer: the most room a service can have. 16 KiB by default, at least 4 KiB.

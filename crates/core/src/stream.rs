@@ -71,8 +71,8 @@ pub(crate) enum Ending {
 }
 
 /// What an async handler may return: nothing, or a result whose error aborts the connection, so that the peer does not
-/// take what it got for the whole. (An error of the connection itself has ended it already.) It is told to the log, as an
-/// event of `tracing` at the level of debugging, since mostly it is the client who has gone.
+/// take what it got for the whole. (An error of the connection itself has ended it already.) It is told to the log, as
+/// an event of `tracing` at the level of debugging, since mostly it is the client who has gone.
 pub trait Outcome {
     #[doc(hidden)]
     fn into_failure(self) -> Option<String>;
@@ -219,6 +219,13 @@ impl Stream {
         self.read.is_ended()
     }
 
+    /// From now on a [drain](crate::ServerHandle::drain) is no end of input: for whoever passes on what the peer sends,
+    /// so that half of it never looks like all of it. The drain waits for this connection then, and cuts it when its
+    /// time is over.
+    pub fn ignore_drain(&mut self) {
+        self.read.ignore_drain();
+    }
+
     /// Whether the server was told to stop, so that this connection is to end: the end of input may be that, and not
     /// the peer's.
     #[must_use]
@@ -271,8 +278,9 @@ impl Stream {
 
     /// Two halves, for two futures. The connection is closed when both are dropped.
     ///
-    /// A write half that is dropped ends its direction properly, after an error too: [`abort`](WriteHalf::abort) it where
-    /// its peer must not take what it got for the whole. A read half that is dropped leaves what still comes unread.
+    /// A write half that is dropped ends its direction properly, after an error too: [`abort`](WriteHalf::abort) it
+    /// where its peer must not take what it got for the whole. A read half that is dropped leaves what still comes
+    /// unread.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)

@@ -40,8 +40,8 @@ impl Error {
         Error { status, message: message.into(), retry_after: None, closes: false, source: None }
     }
 
-    /// Answers 500 to whatever is an error, or can be made one, such as `Box<dyn Error>` and text: the client is told no
-    /// more than that, and the log tells what it was.
+    /// Answers 500 to whatever is an error, or can be made one, such as `Box<dyn Error>` and text: the client is told
+    /// no more than that, and the log tells what it was.
     pub fn internal(source: impl Into<Box<dyn std::error::Error>>) -> Error {
         let message = Cow::Borrowed("internal server error");
         Error { status: 500, message, retry_after: None, closes: false, source: Some(source.into()) }

@@ -55,8 +55,8 @@ pub use writer::{BodyWriter, Written, stream};
 ///     .post("/echo", http::wait(async |request| request.into_body()));
 /// ```
 ///
-/// State of the worker is captured, by reference too: `async move |request| ...` with an [`Rc`] of it; or handed over by
-/// [`wait_with`]. A function that borrows the state names its answer (`Result<String, Error>`), or says
+/// State of the worker is captured, by reference too: `async move |request| ...` with an [`Rc`] of it; or handed over
+/// by [`wait_with`]. A function that borrows the state names its answer (`Result<String, Error>`), or says
 /// `impl IntoResponse + use<>`.
 ///
 /// # When it waits

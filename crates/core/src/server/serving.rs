@@ -167,8 +167,8 @@ impl Server {
     }
 
     /// The same for an async handler, which shares the state of its worker with those of other connections, and with
-    /// the tasks that `state` may [`spawn`](crate::spawn). Two connections of one client may be on different workers, and
-    /// see different states then.
+    /// the tasks that `state` may [`spawn`](crate::spawn). Two connections of one client may be on different workers,
+    /// and see different states then.
     ///
     /// ```no_run
     /// use std::cell::Cell;

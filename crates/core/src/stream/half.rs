@@ -51,7 +51,7 @@ impl ReadHalf {
             _ if unread >= n || state.ended_well() => Some(Ok(unread)),
             Some(_) => Some(Err(state.error())),
             // Between two frames.
-            None if state.is_draining && unread == 0 => Some(Ok(0)),
+            None if state.is_told_of_drain() && unread == 0 => Some(Ok(0)),
             None => None,
         };
         state.is_reading = filled.is_none();
@@ -139,6 +139,11 @@ impl ReadHalf {
         Ok(())
     }
 
+    /// See [`Stream::ignore_drain`](crate::Stream::ignore_drain).
+    pub fn ignore_drain(&mut self) {
+        self.pipe.state().ignores_drain = true;
+    }
+
     /// See [`Stream::is_draining`](crate::Stream::is_draining).
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -149,7 +154,7 @@ impl ReadHalf {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         let state = self.pipe.state();
-        let is_told_so = state.is_draining && self.unread.is_empty();
+        let is_told_so = state.is_told_of_drain() && self.unread.is_empty();
         (state.ended || state.over.is_some() || is_told_so) && state.inbox.is_empty()
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) over: Option<Reason>,
     /// The server drains: whoever waits for input between two frames is told that it has ended.
     pub(super) is_draining: bool,
+    /// They are not: what the peer sends is somebody else's, and is at its end when the peer says so.
+    pub(super) ignores_drain: bool,
     pub(super) reader: Waiter,
     pub(super) writer: Waiter,
     /// Somebody waits for input, so that it is the peer who is waited for.
@@ -203,6 +205,7 @@ impl Pipe {
             ended: false,
             over: None,
             is_draining: false,
+            ignores_drain: false,
             reader: Waiter::Nobody,
             writer: Waiter::Nobody,
             is_reading: false,
@@ -246,7 +249,7 @@ impl State {
     pub(super) fn settle_waiters(&mut self, wakers: &mut Vec<StdWaker>) -> bool {
         let is_over = self.over.is_some();
         let can_read =
-            !self.inbox.is_empty() || self.ended || is_over || (self.is_draining && !self.is_in_frame);
+            !self.inbox.is_empty() || self.ended || is_over || (self.is_told_of_drain() && !self.is_in_frame);
         let is_sent = self.outbox.is_empty() && self.unsent == 0;
         let can_write = is_over || if self.is_flushed_for { is_sent } else { self.outbox.len() < self.limit };
         let mut is_own = false;
@@ -270,6 +273,11 @@ impl State {
             }
         }
         is_own
+    }
+
+    /// Whether a reader with nothing unread is told that its peer has ended.
+    pub(super) fn is_told_of_drain(&self) -> bool {
+        self.is_draining && !self.ignores_drain
     }
 
     /// How things stand with the reader.
