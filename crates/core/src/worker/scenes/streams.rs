@@ -11,7 +11,7 @@ use super::*;
 use crate::stream::endpoint::{Endpoint, Handle};
 use crate::stream::{Ending, Stream};
 use crate::time::Time;
-use crate::{interval, sleep, sleep_until, spawn, timeout};
+use crate::{interval, sleep, sleep_until, spawn, timeout, yield_now};
 
 /// When a client leaves that is not to.
 const LATE: Duration = Duration::from_secs(1_000_000);
@@ -217,6 +217,19 @@ fn sleeps_end_at_their_tick_and_cost_no_turn_before() {
         let most = 2 + 4 * (1 + levels + ms / 86_400_000);
         assert!(counters.turns <= most, "{} turns for {ms} ms", counters.turns);
     }
+}
+
+/// A wake that comes while a task is polled is for its next turn, and not lost.
+#[test]
+fn a_task_that_wakes_itself_is_polled_again() {
+    run_alone(async {
+        let yields = spawn(async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(timeout(Duration::from_secs(1), yields).await, Ok(Ok(())));
+    });
 }
 
 #[test]
