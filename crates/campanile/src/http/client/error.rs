@@ -5,9 +5,11 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use campanile_core::ConnectError;
 use campanile_protocol::http1::{BodyError, ResponseError, WriteError};
 
 use super::payload::Cause;
+use crate::connect::DialError;
 use crate::pool::PoolError;
 
 /// Why a [`Client`](super::Client) has no answer.
@@ -51,12 +53,16 @@ impl ClientError {
         matches!(self, ClientError::Pool(_) | ClientError::Request(_))
     }
 
-    /// The status to answer with, for whoever asked on behalf of a client: 504 if the other server was too slow, 500 if
-    /// the request was none, and else 502 (RFC 9110, sections 15.6.3 and 15.6.5).
+    /// The status to answer with, for whoever asked on behalf of a client: 504 if the other server was too slow, 503 if
+    /// all connections to it were in use, 500 if the request was none, and else 502 (RFC 9110, section 15.6).
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
             _ if self.is_timeout() => 504,
+            ClientError::Pool(PoolError::Dial(
+                DialError::LookupTimedOut { .. } | DialError::Connect(ConnectError::TimedOut(_)),
+            )) => 504,
+            ClientError::Pool(PoolError::Busy { .. }) => 503,
             ClientError::Request(_) | ClientError::Write(_) => 500,
             _ => 502,
         }
@@ -135,5 +141,26 @@ impl From<ClientError> for io::Error {
             }
         };
         io::Error::new(kind, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_fault_decides_the_status() {
+        let nowhere = campanile_core::Address::unix("/nowhere");
+        let connect = |error| ClientError::Pool(PoolError::Dial(DialError::Connect(error)));
+        for (error, status) in [
+            (ClientError::Request("it has no host"), 500),
+            (ClientError::Closed, 502),
+            (connect(ConnectError::Refused(nowhere.clone())), 502),
+            (ClientError::Pool(PoolError::Busy { to: "there".into(), total: 1 }), 503),
+            (connect(ConnectError::TimedOut(nowhere)), 504),
+            (ClientError::TimedOut { what: "an answer", after: Duration::from_secs(1) }, 504),
+        ] {
+            assert_eq!(error.status(), status, "{error}");
+        }
     }
 }
