@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::answer::{Answer, Asked};
+use crate::answer::{Answer, Asked, now};
 
 /// No answer takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,10 +28,13 @@ pub struct Talk {
     at: usize,
     end: Option<End>,
     writer: Option<JoinHandle<()>>,
+    /// When it began, in seconds since 1970.
+    began: u64,
 }
 
 impl Talk {
     pub fn to(address: SocketAddr) -> Result<Talk, String> {
+        let began = now();
         let open = || {
             let stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -40,7 +43,7 @@ impl Talk {
             Ok::<_, std::io::Error>(stream)
         };
         let stream = open().map_err(|error| format!("connecting: {error}"))?;
-        Ok(Talk { stream, buffer: Vec::new(), at: 0, end: None, writer: None })
+        Ok(Talk { stream, buffer: Vec::new(), at: 0, end: None, writer: None, began })
     }
 
     /// Sends, and reads nothing until all is sent or the server takes no more; the rest is sent meanwhile.
@@ -81,6 +84,10 @@ impl Talk {
     pub fn half_close(&mut self) {
         self.join();
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    pub fn began(&self) -> u64 {
+        self.began
     }
 
     fn join(&mut self) {

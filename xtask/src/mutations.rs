@@ -641,7 +641,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         hazard: FUTURE,
         file: "crates/core/src/stream/half.rs",
         old: "    if unread.is_empty() {\n        std::mem::swap",
-        new: "    if true {\n        std::mem::swap",
+        new: "    if true {\n        unread.clear();\n        std::mem::swap",
     },
     Mutation {
         name: "let what is sent overtake what was written",
