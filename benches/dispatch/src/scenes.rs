@@ -25,8 +25,8 @@ pub struct Scene {
     pub(crate) request: &'static [u8],
     /// What follows a head, if there is one; the whole answer otherwise.
     body: &'static [u8],
-    /// The head of the answer, with `#` for each digit of a time: a worker's clock begins with the year 2100, and takes hours until
-    /// the next day.
+    /// The head of the answer, with `#` for each digit of a time: a worker's clock begins with the year 2100, and takes
+    /// hours until the next day.
     head: Option<&'static str>,
     pub(crate) worker: fn() -> ByHand,
 }
@@ -66,7 +66,7 @@ const HTTP: Scene = Scene {
     request: GET,
     body: HELLO,
     head: Some(HELLO_HEAD),
-    worker: || worker(ByHand::new(Config::default(), || hello_service())),
+    worker: || worker(ByHand::new(Config::default(), hello_service)),
 };
 
 /// All of them.
@@ -89,7 +89,9 @@ pub const SCENES: &[Scene] = &[
     Scene { name: "http-pipelined-16", pipelined: 16, ..HTTP },
     Scene {
         name: "http-async",
-        worker: || worker(ByHand::new(Config::default(), || Http::new(http::wait(async |_| "Hello, World!")))),
+        worker: || {
+            worker(ByHand::new(Config::default(), || Http::new(http::wait(async |_| "Hello, World!"))))
+        },
         ..HTTP
     },
     Scene { name: "http-server", head: Some(SERVER_HEAD), worker: || http_server(None), ..HTTP },
