@@ -155,8 +155,12 @@ impl Verdict {
         let digits = measure.decimals().max(1);
         match (self.measured, self.bound) {
             (Some(measured), Some(bound)) if measured > bound + 1e-9 => Some(format!(
-                "TOO DEAR: {name}: {measured:.digits$} {measure}, where {bound:.digits$} are allowed ({:+.1} %)",
-                100.0 * (measured / bound - 1.0)
+                "TOO DEAR: {name}: {measured:.digits$} {measure}, where {bound:.digits$} are allowed{}",
+                if bound > 0.0 {
+                    format!(" ({:+.1} %)", 100.0 * (measured / bound - 1.0))
+                } else {
+                    String::new()
+                }
             )),
             (Some(_), None) => {
                 Some(format!("NO BOUND: {name}: [{}] of the file has none for it", measure.key()))
