@@ -76,6 +76,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crates/campanile", &["campanile-core", "campanile-protocol"]),
     ("crates/tokio-uring", &["campanile", "campanile-core"]),
     (".", &["campanile", "campanile-core"]),
+    ("benches/loopback", &["campanile"]),
     ("xtask", &[]),
 ];
 
