@@ -116,7 +116,8 @@ fn lines(c: &mut Criterion) {
     group.bench_function("campanile", |b| {
         b.iter(|| {
             let (mut codec, mut rest, mut found) = (Lines::new(MAX_LINE), &input[..], (0, 0));
-            while let Decoded::Frame { frame, consumed } = codec.decode(black_box(rest)).expect("short lines") {
+            while let Decoded::Frame { frame, consumed } = codec.decode(black_box(rest)).expect("short lines")
+            {
                 found = (found.0 + 1, found.1 + black_box(frame).len());
                 rest = &rest[consumed..];
             }
