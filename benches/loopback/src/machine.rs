@@ -8,25 +8,24 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The processors that servers and load are kept on, or none if there is but one.
 pub(crate) struct Processors {
+    all: CpuSet,
     servers: Option<CpuSet>,
     load: Option<CpuSet>,
 }
 
 impl Processors {
-    /// The first two that this process may use; the calling thread, which is the load, goes to its own.
+    /// The first two that this process may use.
     pub(crate) fn divided() -> Processors {
-        let allowed = sched_getaffinity(None).expect("the processors of this thread");
-        let mut one_each = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).map(|cpu| {
+        let all = sched_getaffinity(None).expect("the processors of this thread");
+        let mut one_each = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu)).map(|cpu| {
             let mut only = CpuSet::new();
             only.set(cpu);
             only
         });
-        let divided = match (one_each.next(), one_each.next()) {
-            (servers @ Some(_), load @ Some(_)) => Processors { servers, load },
-            _ => Processors { servers: None, load: None },
-        };
-        keep_on(divided.load.as_ref());
-        divided
+        match (one_each.next(), one_each.next()) {
+            (servers @ Some(_), load @ Some(_)) => Processors { all, servers, load },
+            _ => Processors { all, servers: None, load: None },
+        }
     }
 
     /// Whether the two have a processor each.
@@ -34,18 +33,23 @@ impl Processors {
         self.servers.is_some()
     }
 
-    /// What `start` returns, whose threads are on the servers' processor: a thread inherits it from who starts it.
+    /// Starts a server, whose threads are then on its processor: a thread inherits it from who starts it.
     pub(crate) fn for_server<T>(&self, start: impl FnOnce() -> T) -> T {
-        keep_on(self.servers.as_ref());
-        let started = start();
-        keep_on(self.load.as_ref());
-        started
+        self.on(self.servers.as_ref(), start)
     }
-}
 
-fn keep_on(cpus: Option<&CpuSet>) {
-    if let Some(cpus) = cpus {
-        sched_setaffinity(None, cpus).expect("a processor that this thread may use");
+    /// Does something on the processor of the load. What lies between, such as criterion's threads, may use all.
+    pub(crate) fn for_load<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.on(self.load.as_ref(), run)
+    }
+
+    fn on<T>(&self, cpus: Option<&CpuSet>, run: impl FnOnce() -> T) -> T {
+        let Some(cpus) = cpus else { return run() };
+        let keep_on = |cpus| sched_setaffinity(None, cpus).expect("processors that this thread may use");
+        keep_on(cpus);
+        let result = run();
+        keep_on(&self.all);
+        result
     }
 }
 

@@ -4,12 +4,14 @@
 //! another. Every answer is compared with what it has to be, and one that is wrong ends the run.
 //!
 //! Each scenario is two groups: the **processor time that the server used per request**, which is what it costs, and the
-//! time that passed, which the load has as large a part in. docs/performance.md says how to read them.
+//! time that passed, which the load has as large a part in. Behind the rows of the first stands what the servers took by
+//! turns, with the ratio that counts. docs/performance.md says how to read them.
 
 mod liar;
 mod load;
 mod machine;
 mod servers;
+mod turns;
 mod work;
 
 use std::net::SocketAddr;
@@ -115,22 +117,27 @@ impl Bench {
                 eprintln!("skipped: {} with {connections} connections: raise `ulimit -n`", scenario.name);
                 continue;
             }
-            for &server in scenario.servers() {
-                if self.io_uring || server.runs_on_epoll() {
-                    self.row(&mut group, scenario, figure, server, connections);
-                } else {
+            let rows = scenario.servers().iter().filter_map(|&server| {
+                if !self.io_uring && !server.runs_on_epoll() {
                     eprintln!("skipped: {} by {}: io_uring is refused here", scenario.name, server.name());
+                    return None;
                 }
+                self.row(&mut group, scenario, figure, server, connections)
+            });
+            let rows: Vec<Session<'_>> = rows.collect();
+            if figure == Figure::ServerTime {
+                turns::take(&format!("{}, {connections}", scenario.name), rows);
             }
         }
         group.finish();
     }
 
-    /// Both ends of every connection are this process', and some descriptors are for other things.
+    /// Both ends of every connection are this process', of all servers at a time; some descriptors are for other things.
     fn has_descriptors_for(&self, connections: usize) -> bool {
-        2 * connections as u64 + 100 <= self.descriptors
+        2 * (connections * Server::OF_HTTP.len()) as u64 + 100 <= self.descriptors
     }
 
+    /// Measures, if the row is among those that were asked for; its server then goes on.
     fn row(
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,
@@ -138,50 +145,59 @@ impl Bench {
         figure: Figure,
         server: Server,
         connections: usize,
-    ) {
-        // Started by the first call: there is none if the row is not among those that were asked for.
+    ) -> Option<Session<'_>> {
         let mut session = None;
         group.bench_function(BenchmarkId::new(server.name(), connections), |b| {
             let session = session.get_or_insert_with(|| self.session(scenario, server, connections));
-            b.iter_custom(|times| {
-                session
-                    .run(times, figure)
-                    .unwrap_or_else(|error| panic!("{} by {}: {error}", scenario.name, server.name()))
-            });
+            b.iter_custom(|times| session.run(times, figure));
         });
+        session
     }
 
-    fn session(&self, scenario: Scenario, server: Server, connections: usize) -> Session {
+    fn session(&self, scenario: Scenario, server: Server, connections: usize) -> Session<'_> {
         let running = self.processors.for_server(|| server.start(scenario.work));
-        Session { load: scenario.load(running.address, connections), _server: running }
+        let load = scenario.load(running.address, connections);
+        Session { processors: &self.processors, server, load, _running: running, times: 0 }
     }
 }
 
 /// A server and its load, which ends first.
-struct Session {
+struct Session<'a> {
+    processors: &'a Processors,
+    server: Server,
     load: Box<dyn Load>,
-    _server: Running,
+    _running: Running,
+    /// How many times the last run was for: after a measurement, a sample of it.
+    times: u64,
 }
 
-impl Session {
-    /// How long `times` times took, if not more than that were done.
-    fn run(&mut self, times: u64, figure: Figure) -> std::io::Result<Duration> {
-        let (began, before) = (Instant::now(), machine::server_time());
-        let done = self.load.run(times)?;
-        let took = match figure {
-            Figure::ServerTime => machine::server_time().saturating_sub(before),
-            Figure::Clock => began.elapsed(),
-        };
-        Ok(took.mul_f64(times as f64 / done as f64))
+impl Session<'_> {
+    /// How long `times` times took, or would have if more than that had to be done.
+    ///
+    /// # Panics
+    /// If an answer is wrong.
+    fn run(&mut self, times: u64, figure: Figure) -> Duration {
+        self.times = times;
+        let (took, done) = self.processors.for_load(|| {
+            let (began, before) = (Instant::now(), machine::server_time());
+            let done = self.load.run(times).unwrap_or_else(|error| panic!("{}: {error}", self.server.name()));
+            let took = match figure {
+                Figure::ServerTime => machine::server_time().saturating_sub(before),
+                Figure::Clock => began.elapsed(),
+            };
+            (took, done)
+        });
+        took.mul_f64(times as f64 / done as f64)
     }
 }
 
-/// Four minutes for all of them.
+/// Five minutes for all of them. Plots are drawn from the resamples, and take longer than all else if there are more.
 fn short() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(400))
-        .measurement_time(Duration::from_millis(1_500))
+        .measurement_time(Duration::from_millis(1_200))
         .sample_size(20)
+        .nresamples(10_000)
 }
 
 fn main() {
