@@ -78,6 +78,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crates/tokio-uring", &["campanile", "campanile-core"]),
     ("benches/dispatch", &["campanile", "campanile-core"]),
     (".", &["campanile", "campanile-core"]),
+    ("benches/loopback", &["campanile"]),
     ("xtask", &[]),
 ];
 
