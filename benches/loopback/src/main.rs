@@ -3,9 +3,9 @@
 //! The same work by each in the same layout: one thread that serves, on one processor, and one that is the load, on
 //! another. Every answer is compared with what it has to be, and one that is wrong ends the run.
 //!
-//! Each scenario is two groups: the **processor time that the server used per request**, which is what it costs, and the
-//! time that passed, which the load has as large a part in. Behind the rows of the first stands what the servers took by
-//! turns, with the ratio that counts. docs/performance.md says how to read them.
+//! Each scenario is two groups: the **processor time that the server used per request**, which is what it costs, and
+//! the time that passed, in which the load has as large a part. Behind the rows of the first stands what the servers
+//! took by turns, with the ratio that counts. docs/performance.md says how to read them.
 
 mod liar;
 mod load;
@@ -147,7 +147,8 @@ impl Bench {
         group.finish();
     }
 
-    /// Both ends of every connection are this process', of all servers at a time; some descriptors are for other things.
+    /// Both ends of every connection are this process', those of all servers at a time, and some descriptors are for
+    /// other things.
     fn has_descriptors_for(&self, connections: usize) -> bool {
         2 * (connections * Server::OF_HTTP.len()) as u64 + 100 <= self.descriptors
     }
