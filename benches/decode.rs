@@ -228,9 +228,10 @@ fn body_by_httparse(mut input: &[u8]) -> usize {
     }
 }
 
+/// What is in a chunk is handed on where it lies, by both: what is measured is the framing around it.
 fn bodies(c: &mut Criterion) {
     let mut group = c.benchmark_group("chunked bodies");
-    for chunk in [16, 1024, 16 * 1024] {
+    for chunk in [16, 1024] {
         let input = chunked(chunk);
         group.throughput(Throughput::BytesDecimal(input.len() as u64));
         group.bench_with_input(BenchmarkId::new("campanile", chunk), &input, |b, input| {

@@ -42,6 +42,7 @@ fn routes(router: Router, body_limit: usize) -> Router {
         .post("/headers", headers)
         .get("/chunked", chunked)
         .post("/stream", stream)
+        .post("/length", length)
         .post("/echo", move |_, response| {
             response.collect(body_limit, |body, response| response.status(200).line(BYTES).bytes(body))
         })
@@ -72,6 +73,18 @@ fn chunked(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Erro
         n += 1;
         Ok(if n < 3 { Next::Room } else { Next::Done })
     })
+}
+
+/// How many bytes the body has, of which none is kept.
+fn length(_: &Request<'_>, response: Response<'_, '_>) -> Result<Answered, Error> {
+    let mut length = 0;
+    Ok(response.run(move |exchange| {
+        length += exchange.consume_all().len() as u64;
+        if !exchange.is_complete() {
+            return Ok(Next::Body);
+        }
+        exchange.answer(|response| response.status(200).line(TEXT).body(format!("{length}\n")))
+    }))
 }
 
 /// The body, while it comes: nothing more is read before there is room to write it.

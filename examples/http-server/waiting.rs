@@ -21,6 +21,7 @@ pub(crate) fn routes(router: Router, body_limit: usize) -> Router {
         .post("/headers", http::wait(headers))
         .get("/chunked", http::wait(async |_| (200, TEXT, http::stream(chunked))))
         .post("/stream", http::wait(stream))
+        .post("/length", http::wait(length))
         .post("/echo", echo)
 }
 
@@ -38,6 +39,17 @@ async fn chunked(mut writer: BodyWriter) -> Result<(), Error> {
         writer.flush().await?;
     }
     Ok(())
+}
+
+/// How many bytes the body has, of which none is kept.
+async fn length(
+    mut request: OwnedRequest,
+) -> Result<(u16, [(&'static str, &'static str); 1], String), Error> {
+    let mut length = 0;
+    while let Some(piece) = request.body().next().await {
+        length += piece?.len();
+    }
+    Ok((200, TEXT, format!("{length}\n")))
 }
 
 /// The body, while it comes: nothing more is read before there is room to write it.

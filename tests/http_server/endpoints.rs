@@ -61,6 +61,8 @@ fn every_endpoint_answers() {
             Some("application/octet-stream"),
             "abc",
         ),
+        ("POST", "/length", "Content-Length: 3\r\n\r\nabc", 200, Some("text/plain; charset=utf-8"), "3\n"),
+        ("POST", "/length", "Content-Length: 0\r\n\r\n", 200, Some("text/plain; charset=utf-8"), "0\n"),
         // Invalid at its very end.
         ("POST", "/echo", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nx\r\n\r\n", 400, None, "*"),
         ("POST", "/echo", "Content-Length: 16777217\r\n\r\n", 413, None, "*"),
@@ -106,7 +108,7 @@ fn head_is_get_without_its_body_and_other_methods_are_refused() {
         assert_eq!(delete.status, 405, "{path}");
         assert!(delete.field("Allow").is_some_and(|allow| allow.starts_with("GET, ")), "{delete:?}");
     }
-    for path in ["/echo", "/stream"] {
+    for path in ["/echo", "/stream", "/length"] {
         let get = ask(&site, "GET", path, "\r\n");
         assert_eq!((get.status, get.field("Allow")), (405, Some("POST, OPTIONS")));
     }
@@ -128,6 +130,7 @@ fn the_first_page_tells_what_else_there_is() {
             "/chunked",
             "/echo",
             "/stream",
+            "/length",
             "/healthz",
             "/readyz",
             "/metrics",

@@ -3,9 +3,9 @@
 //! The same work by each in the same layout: one thread that serves, on one processor, and one that is the load, on
 //! another. Every answer is compared with what it has to be, and one that is wrong ends the run.
 //!
-//! Each scenario is two groups: the **processor time that the server used per request**, which is what it costs, and the
-//! time that passed, which the load has as large a part in. Behind the rows of the first stands what the servers took by
-//! turns, with the ratio that counts. docs/performance.md says how to read them.
+//! Each scenario is two groups: the **processor time that the server used per request**, which is what it costs, and
+//! the time that passed, in which the load has as large a part. Behind the rows of the first stands what the servers
+//! took by turns, with the ratio that counts. docs/performance.md says how to read them.
 
 mod liar;
 mod load;
@@ -38,10 +38,10 @@ enum Figure {
 #[derive(Clone, Copy)]
 struct Scenario {
     name: &'static str,
-    work: Work,
     shape: Shape,
     /// Connections, a row per server and count.
     connections: &'static [usize],
+    servers: &'static [Server],
 }
 
 #[derive(Clone, Copy)]
@@ -57,22 +57,40 @@ enum Shape {
 }
 
 const SCENARIOS: [Scenario; 7] = [
-    Scenario::new("echo 64 B", Work::Echo, Shape::Echo(64), &[1, 64, 512]),
-    Scenario::new("echo 16 KiB", Work::Echo, Shape::Echo(16 * 1024), &[64]),
-    Scenario::new("http", Work::Http, Shape::Http(1), &[1, 64, 512]),
-    Scenario::new("http, 16 pipelined", Work::Http, Shape::Http(16), &[64]),
-    Scenario::new("http, a connection per request", Work::Http, Shape::Short, &[64]),
-    Scenario::new("upload of 16 MiB", Work::Sink, Shape::Upload, &[1]),
-    Scenario::new("download of 16 MiB", Work::Source, Shape::Download, &[1]),
+    Scenario::new("echo 64 B", Shape::Echo(64), &[1, 64, 512], Server::ALL),
+    Scenario::new("echo 16 KiB", Shape::Echo(16 * 1024), &[64], Server::ALL),
+    Scenario::new("http", Shape::Http(1), &[1, 64, 512], Server::OF_HTTP),
+    Scenario::new("http, 16 pipelined", Shape::Http(16), &[64], Server::OF_HTTP),
+    Scenario::new("http, a connection per request", Shape::Short, &[64], Server::OF_HTTP),
+    Scenario::new("upload of 16 MiB", Shape::Upload, &[1], Server::ALL),
+    Scenario::new("download of 16 MiB", Shape::Download, &[1], Server::ALL),
+];
+
+/// What campanile's switches are worth, each where it matters.
+const SWITCHES: [Scenario; 4] = [
+    Scenario::new("switches, http", Shape::Http(1), &[64], Server::REQUESTS),
+    Scenario::new("switches, a connection per request", Shape::Short, &[64], Server::ACCEPTING),
+    Scenario::new("switches, upload of 16 MiB", Shape::Upload, &[1], Server::RECEIVING),
+    Scenario::new("switches, download of 16 MiB", Shape::Download, &[1], Server::SENDING),
 ];
 
 impl Scenario {
-    const fn new(name: &'static str, work: Work, shape: Shape, connections: &'static [usize]) -> Scenario {
-        Scenario { name, work, shape, connections }
+    const fn new(
+        name: &'static str,
+        shape: Shape,
+        connections: &'static [usize],
+        servers: &'static [Server],
+    ) -> Scenario {
+        Scenario { name, shape, connections, servers }
     }
 
-    fn servers(self) -> &'static [Server] {
-        if self.work == Work::Http { &Server::OF_HTTP } else { &Server::ALL }
+    fn work(self) -> Work {
+        match self.shape {
+            Shape::Echo(_) => Work::Echo,
+            Shape::Http(_) | Shape::Short => Work::Http,
+            Shape::Upload => Work::Sink,
+            Shape::Download => Work::Source,
+        }
     }
 
     /// What one iteration is, and so what `time` is the time of.
@@ -103,7 +121,8 @@ fn boxed(load: impl Load + 'static) -> Box<dyn Load> {
 /// What the rows have in common.
 struct Bench {
     processors: Processors,
-    io_uring: bool,
+    /// Servers that need what is refused here.
+    cannot_run: Vec<Server>,
     descriptors: u64,
 }
 
@@ -117,14 +136,10 @@ impl Bench {
                 eprintln!("skipped: {} with {connections} connections: raise `ulimit -n`", scenario.name);
                 continue;
             }
-            let rows = scenario.servers().iter().filter_map(|&server| {
-                if !self.io_uring && !server.runs_on_epoll() {
-                    eprintln!("skipped: {} by {}: io_uring is refused here", scenario.name, server.name());
-                    return None;
-                }
-                self.row(&mut group, scenario, figure, server, connections)
-            });
-            let rows: Vec<Session<'_>> = rows.collect();
+            let servers = scenario.servers.iter().filter(|server| !self.cannot_run.contains(server));
+            let rows: Vec<Session<'_>> = servers
+                .filter_map(|&server| self.row(&mut group, scenario, figure, server, connections))
+                .collect();
             if figure == Figure::ServerTime {
                 turns::take(&format!("{}, {connections}", scenario.name), rows);
             }
@@ -132,7 +147,8 @@ impl Bench {
         group.finish();
     }
 
-    /// Both ends of every connection are this process', of all servers at a time; some descriptors are for other things.
+    /// Both ends of every connection are this process', those of all servers at a time, and some descriptors are for
+    /// other things.
     fn has_descriptors_for(&self, connections: usize) -> bool {
         2 * (connections * Server::OF_HTTP.len()) as u64 + 100 <= self.descriptors
     }
@@ -155,7 +171,7 @@ impl Bench {
     }
 
     fn session(&self, scenario: Scenario, server: Server, connections: usize) -> Session<'_> {
-        let running = self.processors.for_server(|| server.start(scenario.work));
+        let running = self.processors.for_server(|| server.start(scenario.work()));
         let load = scenario.load(running.address, connections);
         Session { processors: &self.processors, server, load, _running: running, times: 0 }
     }
@@ -200,10 +216,21 @@ fn short() -> Criterion {
         .nresamples(10_000)
 }
 
+/// Whether a server can run here; if not, that is said.
+fn can_run(server: Server) -> bool {
+    match server.check() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("skipped: all rows of {}, which needs io_uring: {error}", server.name());
+            false
+        }
+    }
+}
+
 fn main() {
     let bench = Bench {
         processors: Processors::divided(),
-        io_uring: servers::io_uring_is_allowed(),
+        cannot_run: Server::OF_HTTP.iter().copied().filter(|&server| !can_run(server)).collect(),
         descriptors: machine::descriptors(),
     };
     if !bench.processors.are_two() {
@@ -214,6 +241,9 @@ fn main() {
     for scenario in SCENARIOS {
         bench.measure(&mut c, scenario, Figure::ServerTime);
         bench.measure(&mut c, scenario, Figure::Clock);
+    }
+    for scenario in SWITCHES {
+        bench.measure(&mut c, scenario, Figure::ServerTime);
     }
     c.final_summary();
 }

@@ -6,11 +6,13 @@ mod monoio;
 mod tokio;
 mod tokio_uring;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use self::campanile::Switch;
 use ::campanile::ServerHandle;
 use socket2::{Domain, Socket, Type};
 
@@ -32,6 +34,8 @@ pub(crate) enum Server {
     Campanile,
     /// HTTP by `http::serve` with a router, as most users have it.
     Routed,
+    /// As the first, with one thing of its configuration another.
+    Switched(Switch),
     Tokio,
     TokioUring,
     Monoio,
@@ -39,42 +43,59 @@ pub(crate) enum Server {
 
 impl Server {
     /// Those that do everything.
-    pub(crate) const ALL: [Server; 4] =
-        [Server::Campanile, Server::Tokio, Server::TokioUring, Server::Monoio];
+    pub(crate) const ALL: &[Server] = &[Server::Campanile, Server::Tokio, Server::TokioUring, Server::Monoio];
     /// Those that do HTTP.
-    pub(crate) const OF_HTTP: [Server; 5] =
-        [Server::Campanile, Server::Routed, Server::Tokio, Server::TokioUring, Server::Monoio];
+    pub(crate) const OF_HTTP: &[Server] =
+        &[Server::Campanile, Server::Routed, Server::Tokio, Server::TokioUring, Server::Monoio];
+    /// Campanile, and what other configurations of it are worth in each kind of work.
+    pub(crate) const REQUESTS: &[Server] =
+        &[Server::Campanile, Server::Switched(Switch::PlainDescriptors), Server::Switched(Switch::Epoll)];
+    pub(crate) const ACCEPTING: &[Server] = &[
+        Server::Campanile,
+        Server::Switched(Switch::DeferAccept),
+        Server::Switched(Switch::PerAddress),
+        Server::Switched(Switch::PlainDescriptors),
+        Server::Switched(Switch::Epoll),
+    ];
+    pub(crate) const RECEIVING: &[Server] =
+        &[Server::Campanile, Server::Switched(Switch::NoBundles), Server::Switched(Switch::Epoll)];
+    pub(crate) const SENDING: &[Server] =
+        &[Server::Campanile, Server::Switched(Switch::AnyUnsent), Server::Switched(Switch::Epoll)];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Server::Campanile => "campanile",
             Server::Routed => "campanile, routed",
+            Server::Switched(switch) => switch.name(),
             Server::Tokio => "tokio",
             Server::TokioUring => "tokio-uring",
             Server::Monoio => "monoio",
         }
     }
 
-    /// Whether it does without io_uring, where that is refused.
-    pub(crate) fn runs_on_epoll(self) -> bool {
-        matches!(self, Server::Campanile | Server::Routed | Server::Tokio)
+    /// Whether it can run here.
+    ///
+    /// # Errors
+    /// io_uring is refused, and it cannot do without.
+    pub(crate) fn check(self) -> io::Result<()> {
+        match self {
+            Server::Campanile | Server::Routed | Server::Switched(_) | Server::Tokio => Ok(()),
+            Server::TokioUring => tokio_uring::check(),
+            Server::Monoio => monoio::check(),
+        }
     }
 
     /// Starts it, on the processor that the calling thread is on.
     pub(crate) fn start(self, work: Work) -> Running {
         match self {
-            Server::Campanile => campanile::start(work, false),
-            Server::Routed => campanile::start(work, true),
+            Server::Campanile => campanile::start(work, None),
+            Server::Routed => campanile::start_routed(),
+            Server::Switched(switch) => campanile::start(work, Some(switch)),
             Server::Tokio => Peer::start(work, tokio::serve),
             Server::TokioUring => Peer::start(work, tokio_uring::serve),
             Server::Monoio => Peer::start(work, monoio::serve),
         }
     }
-}
-
-/// Whether this machine allows io_uring.
-pub(crate) fn io_uring_is_allowed() -> bool {
-    campanile::starts_on_io_uring()
 }
 
 /// A server that runs until this is dropped.

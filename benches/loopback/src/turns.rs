@@ -30,7 +30,7 @@ pub(crate) fn take(name: &str, mut sessions: Vec<Session<'_>>) {
         let ratio = campanile.filter(|&ours| ours != nth).map(|ours| {
             format!("  {}", spread(rounds.iter().map(|round| round[ours] / round[nth]).collect()))
         });
-        eprintln!("  {:18}{times:28}{}", session.server.name(), ratio.unwrap_or_default());
+        eprintln!("  {:28}{times:28}{}", session.server.name(), ratio.unwrap_or_default());
     }
     eprintln!();
 }

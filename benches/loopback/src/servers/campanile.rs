@@ -1,19 +1,56 @@
-//! Campanile at its defaults, limits and deadlines included.
+//! Campanile at its defaults, limits and deadlines included; or with one of its switches set.
+
+use std::time::Duration;
 
 use campanile::http::{self, Router};
-use campanile::{Address, Bytes, Flow, Input, Output, RingKind, Server, ServerHandle};
+use campanile::{Address, Bytes, Config, Flow, Input, Output, RingKind, Server, ServerHandle};
 
 use super::{Running, Until};
 use crate::work::{Fingerprint, HELLO, PAYLOAD, Work};
 
-pub(super) fn start(work: Work, routed: bool) -> Running {
-    let server = server();
+/// What is other than by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    DeferAccept,
+    PerAddress,
+    AnyUnsent,
+    NoBundles,
+    PlainDescriptors,
+    Epoll,
+}
+
+impl Switch {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Switch::DeferAccept => "defer_accept",
+            Switch::PerAddress => "connections_per_address",
+            Switch::AnyUnsent => "socket_unsent of None",
+            Switch::NoBundles => "without bundles",
+            Switch::PlainDescriptors => "without direct_descriptors",
+            Switch::Epoll => "on epoll",
+        }
+    }
+
+    fn set(self, server: Server) -> Server {
+        let config = Config::default();
+        match self {
+            Switch::DeferAccept => {
+                server.config(Config { defer_accept: Some(Duration::from_secs(5)), ..config })
+            }
+            Switch::PerAddress => server.config(Config { connections_per_address: Some(10_000), ..config }),
+            Switch::AnyUnsent => server.config(Config { socket_unsent: None, ..config }),
+            Switch::NoBundles => server.config(Config { bundles: false, ..config }),
+            Switch::PlainDescriptors => server.config(Config { direct_descriptors: false, ..config }),
+            Switch::Epoll => server.ring(RingKind::Poll),
+        }
+    }
+}
+
+/// A worker that does `work` by closures.
+pub(super) fn start(work: Work, switch: Option<Switch>) -> Running {
+    let server = switch.map_or_else(server, |switch| switch.set(server()));
     let handle = match work {
         Work::Echo => server.serve(|| echo),
-        Work::Http if routed => {
-            let make = || Router::new().get("/plaintext", |_, response| response.text(200, HELLO));
-            http::serve(server, http::Config::default(), make)
-        }
         Work::Http => server.serve(|| {
             http::service(|request, response| match request.path() {
                 "/plaintext" => response.text(200, HELLO),
@@ -26,8 +63,10 @@ pub(super) fn start(work: Work, routed: bool) -> Running {
     running(handle.expect("a server"))
 }
 
-pub(super) fn starts_on_io_uring() -> bool {
-    server().ring(RingKind::Uring).serve(|| echo).is_ok()
+/// HTTP as most users have it.
+pub(super) fn start_routed() -> Running {
+    let make = || Router::new().get("/plaintext", |_, response| response.text(200, HELLO));
+    running(http::serve(server(), http::Config::default(), make).expect("a server"))
 }
 
 fn server() -> Server {

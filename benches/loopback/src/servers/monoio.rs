@@ -11,9 +11,16 @@ use monoio::{IoUringDriver, RuntimeBuilder};
 use super::{ENTRIES, READ, READ_TRANSFER, is_over};
 use crate::work::{Fingerprint, PAYLOAD, PeerHttp, Work};
 
+pub(super) fn check() -> io::Result<()> {
+    runtime().build().map(drop)
+}
+
+fn runtime() -> RuntimeBuilder<IoUringDriver> {
+    RuntimeBuilder::new().with_entries(ENTRIES)
+}
+
 pub(super) fn serve(listener: TcpListener, work: Work, stop: &AtomicBool) {
-    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).build();
-    runtime.expect("a runtime").block_on(async {
+    runtime().build().expect("a runtime").block_on(async {
         let listener = monoio::net::TcpListener::from_std(listener).expect("a listener");
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");

@@ -10,6 +10,10 @@ use tokio_uring::net::TcpStream;
 use super::{ENTRIES, READ, READ_TRANSFER, is_over};
 use crate::work::{Fingerprint, PAYLOAD, PeerHttp, Work};
 
+pub(super) fn check() -> io::Result<()> {
+    tokio_uring::Runtime::new(tokio_uring::builder().entries(ENTRIES)).map(drop)
+}
+
 pub(super) fn serve(listener: TcpListener, work: Work, stop: &AtomicBool) {
     tokio_uring::builder().entries(ENTRIES).start(async {
         let listener = tokio_uring::net::TcpListener::from_std(listener);
