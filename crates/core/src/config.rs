@@ -79,8 +79,8 @@ pub struct Config {
     /// Buffers for reading files. 32 by default. Half of them are cut into 16 parts each, for reads that are no longer
     /// than such a part; reads wait when all buffers of their length are in use.
     pub file_buffers: u32,
-    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default, so
-    /// that a part of one is 16 KiB.
+    /// Bytes in a buffer for reading files, and so the most that one read brings. 512 KiB by default, so
+    /// that a part of one is 32 KiB.
     pub file_buffer_len: u32,
 
     /// Bytes read and discarded from a peer that goes on sending after the service finished. 64 MiB by default.
@@ -167,7 +167,7 @@ impl Default for Config {
             room: 4096,
             held_limit: 1024 * 1024,
             file_buffers: 32,
-            file_buffer_len: 256 * 1024,
+            file_buffer_len: 512 * 1024,
             linger_limit: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(5),
             send_stall: Duration::from_secs(60),
