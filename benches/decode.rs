@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use campanile::protocol::http1::{Limits, RequestDecoder, field_slots};
+use campanile::protocol::http1::{Limits, RequestDecoder};
 use campanile::{Codec, Decoded, Lines};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -43,8 +43,7 @@ fn heads(c: &mut Criterion) {
         group.bench_function(name, |b| {
             let mut decoder = RequestDecoder::new(Limits::default());
             b.iter(|| {
-                let mut slots = field_slots::<64>();
-                let found = decoder.decode(black_box(head), &mut slots).expect("a valid head");
+                let found = decoder.decode(black_box(head)).expect("a valid head");
                 assert!(matches!(found, Decoded::Frame { consumed, .. } if consumed == head.len()));
             });
         });

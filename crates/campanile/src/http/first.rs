@@ -13,7 +13,7 @@ use super::shared::{Shared, Standing};
 
 /// A request whose head is complete, and whose handler is to be called.
 pub(super) struct First<'a> {
-    pub(super) head: &'a RequestHead<'a, 'a>,
+    pub(super) head: &'a RequestHead<'a>,
     /// Bytes that came behind the head.
     pub(super) rest: usize,
     pub(super) facts: Facts,

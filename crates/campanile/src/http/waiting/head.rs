@@ -47,7 +47,7 @@ impl OwnedHead {
         text.push_str(target.as_str());
         let target_end = text.len();
         let method = put(text, request.method().as_str());
-        fields.extend(request.fields().iter().map(|field| {
+        fields.extend(request.fields().map(|field| {
             let start = values.len() as u32;
             values.extend_from_slice(field.value);
             (put(text, field.name), Span { start, end: values.len() as u32 })
