@@ -211,8 +211,7 @@ impl<H: Handler> Http<H> {
     /// Answers with an error that is the framework's own.
     fn refuse(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
         if let Some(shared) = self.shared.as_deref() {
-            let standing = shared.standing(cx.wall());
-            write_error(error, facts, false, standing, &mut cx.output, &mut cx.control);
+            write_error(error, facts, false, shared, &mut cx.output, &mut cx.control);
         }
     }
 

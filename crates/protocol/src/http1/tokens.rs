@@ -34,19 +34,19 @@ pub(super) fn request_line(head: &[u8]) -> Option<(Method<'_>, Target<'_>, Versi
             (Target::parse(method, target).ok()?, rest)
         }
     };
-    let (version, rest) = rest.split_first_chunk()?;
-    let version = match version {
-        b" HTTP/1.1\r\n" => Version::Http11,
-        b" HTTP/1.0\r\n" => Version::Http10,
-        _ => return None,
+    let (version, lines) = match rest.strip_prefix(b" HTTP/1.1\r\n") {
+        Some(lines) => (Version::Http11, lines),
+        None => (Version::Http10, rest.strip_prefix(b" HTTP/1.0\r\n")?),
     };
-    Some((method, target, version, rest))
+    Some((method, target, version, lines))
 }
 
 /// Cuts off the field line that `lines` begin with (RFC 9112 5), which is not the empty one.
 #[inline(always)]
 pub(super) fn field(lines: &[u8]) -> Option<(Line<'_>, &[u8])> {
-    let (name, mut rest) = token(lines, b':')?;
+    let (name, rest) = token(lines, b':')?;
+    // Nearly always one space in front, and none behind.
+    let mut rest = rest.strip_prefix(b" ").unwrap_or(rest);
     while let [b' ' | b'\t', value @ ..] = rest {
         rest = value;
     }
