@@ -68,6 +68,11 @@ impl<'a> Request<'a> {
         self.params.into_iter().flat_map(matchit::Params::iter)
     }
 
+    /// Bytes of the path that are not [below](Self::path_below) the place where the handler is mounted.
+    pub(super) fn mounted(&self) -> usize {
+        self.mounted
+    }
+
     pub(super) fn with_params<'b>(self, params: &'b matchit::Params<'b, 'b>) -> Request<'b>
     where
         'a: 'b,

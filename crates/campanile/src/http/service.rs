@@ -160,12 +160,13 @@ impl<H: Handler> Http<H> {
                 let incoming = (!head.body().is_empty() || !matches!(answered, How::Whole { .. }))
                     .then(|| incoming(&head));
                 cx.input.consume(consumed);
-                match answered {
-                    How::Whole { keep_alive, status } => {
-                        let after = match incoming {
-                            None => Ok((!keep_alive).then(|| close(persists))),
-                            Some(incoming) => self.after(incoming, keep_alive, persists, cx),
-                        };
+                match (answered, incoming) {
+                    (How::Whole { keep_alive, status }, None) => {
+                        log::answered(status, record, cx);
+                        (!keep_alive).then(|| close(persists))
+                    }
+                    (How::Whole { keep_alive, status }, Some(incoming)) => {
+                        let after = self.after(incoming, keep_alive, persists, cx);
                         let (status, flow) = after.map_or_else(
                             |error| {
                                 // What came with the head is no request: whatever was answered is not.
@@ -179,7 +180,7 @@ impl<H: Handler> Http<H> {
                         log::answered(status, record, cx);
                         flow
                     }
-                    How::Later { begun, responder } => {
+                    (How::Later { begun, responder }, incoming) => {
                         // From now on the timer is the responder's, and tells it nothing that it did not ask for.
                         if cx.timer() == timer {
                             cx.clear_timer();

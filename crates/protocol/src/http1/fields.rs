@@ -36,6 +36,7 @@ impl<'a> Fields<'a> {
         let (mut rest, mut count) = (lines, 0);
         loop {
             if let [b'\r', b'\n', body @ ..] = rest {
+                let lines = &lines[..lines.len() - rest.len()];
                 return Some((Fields { lines, count }, body));
             }
             if count == most {
@@ -46,6 +47,16 @@ impl<'a> Fields<'a> {
             show(line);
             count += 1;
         }
+    }
+
+    /// The fields of a copy of their [lines](Self::lines): `count` of them. Of other bytes they are none, or wrong.
+    pub fn over(lines: &'a [u8], count: usize) -> Self {
+        Fields { lines, count }
+    }
+
+    /// The lines as they were sent, each with its CRLF: for who keeps a copy.
+    pub fn lines(&self) -> &'a [u8] {
+        self.lines
     }
 
     /// The values of all fields called `name`, in any case.

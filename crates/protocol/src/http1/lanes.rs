@@ -3,8 +3,6 @@
 //! Nearly all bytes of a head are ordinary. The questions here find the first that is not; whoever asks looks at that
 //! one by itself.
 
-use core::array;
-
 use wide::u8x16;
 
 const LANES: usize = 16;
@@ -28,11 +26,18 @@ fn find_in_rest(bytes: &[u8], at: usize, question: impl Fn(u8x16) -> u8x16) -> O
     let rest = bytes.get(at..)?;
     let (lanes, known) = match bytes.last_chunk() {
         Some(lanes) => (*lanes, LANES - rest.len()),
-        None => (array::from_fn(|lane| rest.get(lane).copied().unwrap_or_default()), 0),
+        None => (padded(rest), 0),
     };
     let named = question(u8x16::new(lanes)).to_bitmask() >> known;
     let lane = named.trailing_zeros() as usize;
     (lane < rest.len()).then_some(at + lane)
+}
+
+#[inline]
+fn padded(few: &[u8]) -> [u8; LANES] {
+    let mut lanes = [0; LANES];
+    lanes[..few.len()].copy_from_slice(few);
+    lanes
 }
 
 /// Lanes from `first` to `last`.

@@ -42,10 +42,10 @@ pub struct TargetLayout {
 }
 
 impl TargetLayout {
-    /// The target again, over a copy of its text. Over any other text its parts are empty or wrong.
-    pub fn over(self, raw: &str) -> Target<'_> {
+    /// The target again, over a copy of its [bytes](Target::as_bytes). Over any others its parts are empty or wrong.
+    pub fn over(self, raw: &[u8]) -> Target<'_> {
         let TargetLayout { form, authority, path, path_end } = self;
-        Target { raw: raw.as_bytes(), form, authority, path, path_end }
+        Target { raw, form, authority, path, path_end }
     }
 }
 
@@ -99,6 +99,11 @@ impl<'a> Target<'a> {
     /// The target as it was sent.
     pub fn as_str(&self) -> &'a str {
         self.part(0..self.raw.len())
+    }
+
+    /// The same as bytes, which are ASCII.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.raw
     }
 
     /// Its form.
