@@ -26,20 +26,27 @@ fn settled(browser: &mut Browser, target: &str) -> Answer {
 }
 
 #[test]
-fn what_is_in_memory_needs_no_path() {
+fn what_is_kept_needs_no_path() {
     let site = Site::new();
+    let long = vec![b'b'; 256 * 1024 + 1];
     fs::create_dir(site.path("d")).expect("a folder");
     fs::write(site.path("d/a"), "a").expect("a file");
-    fs::write(site.path("d/b"), vec![b'b'; 64 * 1024 + 1]).expect("a file");
-    let (_server, address) = mount("/", site.files().recheck(Duration::from_secs(3600)));
-    let mut browser = Browser::connect(address);
-    settled(&mut browser, "/d/a");
-    settled(&mut browser, "/d/b");
+    fs::write(site.path("d/b"), &long).expect("a file");
+    let files = site.files().recheck(Duration::from_secs(3600));
+    let (_keeps, address) = mount("/", files.clone());
+    let (_keeps_none, other) = mount("/", files.max_cached(0));
+    let (mut browser, mut without) = (Browser::connect(address), Browser::connect(other));
+    for target in ["/d/a", "/d/b"] {
+        settled(&mut browser, target);
+        settled(&mut without, target);
+    }
     fs::rename(site.path("d"), site.path("e")).expect("it is ours");
-    // The path leads nowhere now, and nobody followed it.
+    // The path leads nowhere now, and nobody followed it: one is in memory, and the other is open.
     assert_eq!(browser.get("/d/a", &[]).body, b"a");
-    // Longer ones are read each time.
-    assert_eq!(browser.get("/d/b", &[]).status, 404);
+    assert!(browser.get("/d/b", &[]).body == long);
+    for target in ["/d/a", "/d/b"] {
+        assert_eq!(without.get(target, &[]).status, 404, "{target}");
+    }
 }
 
 #[test]

@@ -133,3 +133,6 @@ pub use timeout::Timeout;
 pub use udp::{Payload, UdpOptions, UdpSocket};
 pub use wake::Waker;
 pub use worker::Turned;
+#[cfg(feature = "by-hand")]
+#[doc(hidden)]
+pub use worker::by_hand::ByHand;

@@ -2,9 +2,11 @@
 //!
 //! A worker hands over operations and is told what came of them; which ring does it is decided when the worker starts.
 //! [`kernel`] is io_uring, [`poll`] does the same over epoll where io_uring is refused, [`simulated`] plays a kernel
-//! that has a bad day.
+//! that has a bad day, and `by_hand` is none at all, so that the worker alone can be measured.
 
 pub(crate) mod backlog;
+#[cfg(feature = "by-hand")]
+pub(crate) mod by_hand;
 pub(crate) mod kernel;
 mod plain;
 pub(crate) mod poll;

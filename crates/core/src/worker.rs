@@ -23,6 +23,8 @@
 //! nothing in flight. Neither is used after.
 
 mod accepting;
+#[cfg(feature = "by-hand")]
+pub(crate) mod by_hand;
 mod datagrams;
 mod ending;
 mod errands;

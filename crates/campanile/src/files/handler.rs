@@ -98,7 +98,7 @@ impl Files {
                 precompressed: true,
                 listing: false,
                 cache_control: None,
-                max_cached: 64 * 1024,
+                max_cached: 256 * 1024,
                 recheck: Duration::from_secs(1),
             }),
         })
@@ -137,8 +137,9 @@ impl Files {
         self.set(|settings| settings.cache_control = Some(value))
     }
 
-    /// The longest file that is kept in memory, in bytes: 1 MiB at most, 64 KiB by default; 0 for none. All of them
-    /// together take up to 16 MiB and 1,024 descriptors of each worker.
+    /// The longest file that is read whole and kept in memory, in bytes: 1 MiB at most, 256 KiB by default; 0 for none.
+    /// All of them together take up to 16 MiB of each worker, and with longer ones, which are kept open, up to 1,024
+    /// descriptors.
     #[must_use]
     pub fn max_cached(self, len: u64) -> Files {
         self.set(|settings| settings.max_cached = len.min(MAX_CACHED))

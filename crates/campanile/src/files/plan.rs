@@ -13,6 +13,7 @@ use super::handler::Settings;
 use super::multipart::Multipart;
 use super::parts::Parts;
 use super::range::{ByteRange, DEFAULT_MAX_RANGES, Selection, select, unsatisfied_range};
+use super::sending::Sending;
 use super::validators::Validators;
 
 /// Bodies up to this length are copied behind their head.
@@ -59,45 +60,42 @@ impl Plan {
         Plan { what }
     }
 
-    /// Whether the answer has bytes of the file in it.
-    pub(super) fn sends_file(&self) -> bool {
-        matches!(self.what, What::Whole | What::One(_) | What::Many(_))
-    }
-
-    /// The whole answer, of a file that is in memory or has no part in it.
+    /// The whole answer, if the file is in memory or has no part in it; else its head, and who sends the rest.
     pub(super) fn answer(
         self,
         found: &Found,
         settings: &Settings,
         response: Response<'_, '_>,
     ) -> Result<Answered, Error> {
-        let all = found.bytes.as_ref();
         let range = match self.what {
             What::Many(_) => {
                 let begun = self.begin(found, settings, response)?;
                 let What::Many(multipart) = self.what else { unreachable!("looked at just now") };
-                return Ok(begun.then(Parts::new(multipart, all.cloned().unwrap_or_default())));
+                return Ok(match &found.bytes {
+                    Some(all) => begun.then(Parts::new(multipart, all.clone())),
+                    None => begun.then(Sending::parts(found, multipart)),
+                });
             }
-            What::NotModified | What::PreconditionFailed | What::Unsatisfiable => None,
-            What::Whole => Some(0..found.stat.len as usize),
-            What::One(range) => Some(range.first as usize..range.last as usize + 1),
+            What::NotModified | What::PreconditionFailed | What::Unsatisfiable => {
+                return self.head(found, settings, response).empty();
+            }
+            What::Whole => 0..found.stat.len,
+            What::One(range) => range.first..range.last + 1,
+        };
+        let Some(all) = &found.bytes else {
+            return Ok(self.begin(found, settings, response)?.then(Sending::part(found, range)));
         };
         let head = self.head(found, settings, response);
-        match (range, all) {
+        let range = range.start as usize..range.end as usize;
+        match range.len() {
             // Copied anyway, so that it need not be counted who has it.
-            (Some(range), Some(all)) if range.len() <= COPIED => head.body(&all[range]),
-            (Some(range), Some(all)) => head.bytes(all.slice(range)),
-            _ => head.empty(),
+            ..=COPIED => head.body(&all[range]),
+            _ => head.bytes(all.slice(range)),
         }
     }
 
-    /// The head of an answer whose body is read from the file.
-    pub(super) fn begin(
-        &self,
-        found: &Found,
-        settings: &Settings,
-        response: Response<'_, '_>,
-    ) -> Result<Begun, Error> {
+    /// The head of an answer whose body comes piece by piece.
+    fn begin(&self, found: &Found, settings: &Settings, response: Response<'_, '_>) -> Result<Begun, Error> {
         let len = match &self.what {
             What::One(range) => range.len(),
             What::Many(multipart) => {

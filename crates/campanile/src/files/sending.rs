@@ -1,10 +1,12 @@
 //! Sending: the bytes of a large file, piece by piece, for as long as the client keeps up.
 
-use campanile_core::{Answer, File, FileStat, Ticket};
+use std::ops::Range;
 
-use crate::http::{Error, Exchange, Next};
+use campanile_core::{Answer, Event, File, FileStat, Ticket};
 
-use super::found::has_same_bytes;
+use crate::http::{Error, Exchange, Next, Responder};
+
+use super::found::{Found, has_same_bytes};
 use super::multipart::Multipart;
 use super::range::ByteRange;
 
@@ -39,29 +41,28 @@ pub(super) struct Sending {
 
 impl Sending {
     /// One part of a file.
-    pub(super) fn part((file, stat): (File, FileStat), at: u64, end: u64) -> Sending {
+    pub(super) fn part(found: &Found, part: Range<u64>) -> Sending {
         Sending {
-            file,
-            stat,
+            file: found.file.clone(),
+            stat: found.stat,
             parts: Vec::new(),
             multipart: None,
             begun: 0,
-            at,
-            end,
+            at: part.start,
+            end: part.end,
             flowing: 0,
             reading: None,
         }
     }
 
     /// Several parts, with heads between them.
-    pub(super) fn parts((file, stat): (File, FileStat), multipart: Multipart) -> Sending {
+    pub(super) fn parts(found: &Found, multipart: Multipart) -> Sending {
         let parts = multipart.ranges().iter().rev().copied().collect();
-        let multipart = Some(multipart);
-        Sending { file, stat, parts, multipart, begun: 0, at: 0, end: 0, flowing: 0, reading: None }
+        Sending { parts, multipart: Some(multipart), ..Sending::part(found, 0..0) }
     }
 
     /// Does what can be done now.
-    pub(super) fn go_on(
+    fn go_on(
         &mut self,
         answer: Option<(Ticket, Answer)>,
         exchange: &mut Exchange<'_, '_>,
@@ -119,5 +120,19 @@ impl Sending {
         }
         exchange.write(head)?;
         Ok(self.begun > 0 && self.at < self.end)
+    }
+}
+
+impl Responder for Sending {
+    fn reads_body(&self) -> bool {
+        false
+    }
+
+    fn respond(&mut self, event: Event, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
+        let answer = match event {
+            Event::Answer(ticket, answer) => Some((ticket, answer)),
+            _ => None,
+        };
+        self.go_on(answer, exchange)
     }
 }

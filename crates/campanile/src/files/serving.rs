@@ -27,8 +27,7 @@ use super::directory::Directory;
 use super::found::{Found, is_unchanged};
 use super::handler::Settings;
 use super::media::content_type;
-use super::plan::{Plan, What};
-use super::sending::Sending;
+use super::plan::Plan;
 
 /// Answers one request for a file that is not in memory.
 pub(super) struct Serving {
@@ -57,7 +56,6 @@ enum Step {
     Asking(Ticket, File),
     /// A short file that is read whole.
     Reading(Ticket, Box<Found>, Vec<u8>),
-    Sending(Sending),
     Listing(Directory),
 }
 
@@ -159,20 +157,36 @@ impl Serving {
 
     fn found(&mut self, file: File, stat: FileStat, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
         let (kind, varies) = ((self.coding, content_type(&self.path)), self.settings.precompressed);
-        let is_short = stat.len <= self.settings.max_cached && exchange.control().stat_now(&file).is_some();
+        // Else it could not be seen at each request whether it was changed.
+        let can_be_kept = self.settings.max_cached > 0 && exchange.control().stat_now(&file).is_some();
         let mut found = Found::new(file, stat, kind, varies, exchange.control())?;
-        if is_short {
-            let known = exchange.control().shared::<Cache>().stale(self.place, &self.asked.path);
-            if let Some(known) = known.filter(|known| is_unchanged(&known.stat, &found.stat)) {
-                known.seen.set(found.seen.get());
-                return self.answer(&known, exchange);
-            }
-            if stat.len > 0 {
-                let ticket = exchange.control().read_file(&found.file, 0, stat.len as usize);
-                self.step = Step::Reading(ticket, Box::new(found), Vec::with_capacity(stat.len as usize));
+        if !can_be_kept {
+            return self.answer(&found, exchange);
+        }
+        let known = exchange.control().shared::<Cache>().stale(self.place, &self.asked.path);
+        if let Some(known) = known.filter(|known| is_unchanged(&known.stat, &found.stat)) {
+            known.seen.set(found.seen.get());
+            return self.answer(&known, exchange);
+        }
+        match stat.len {
+            0 => found.bytes = Some(campanile_core::Bytes::new()),
+            len if len <= self.settings.max_cached => {
+                let ticket = exchange.control().read_file(&found.file, 0, len as usize);
+                self.step = Step::Reading(ticket, Box::new(found), Vec::with_capacity(len as usize));
                 return Ok(Next::Wait);
             }
-            found.bytes = Some(campanile_core::Bytes::new());
+            _ => {}
+        }
+        self.keep_and_answer(found, exchange)
+    }
+
+    /// Keeps what was found for those who ask next.
+    fn keep_and_answer(&mut self, found: Found, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
+        let found = Rc::new(found);
+        // A change within the same tick of the clock would never be noticed.
+        if !found.is_fresh {
+            let cache = exchange.control().shared::<Cache>();
+            cache.keep(self.place, &self.asked.path, Rc::clone(&found));
         }
         self.answer(&found, exchange)
     }
@@ -202,34 +216,13 @@ impl Serving {
             return Ok(self.begin(exchange));
         }
         found.bytes = Some(bytes.into());
-        let found = Rc::new(*found);
-        // A change within the same tick of the clock would never be noticed.
-        if !found.is_fresh {
-            let cache = exchange.control().shared::<Cache>();
-            cache.keep(self.place, &self.asked.path, Rc::clone(&found));
-        }
-        self.answer(&found, exchange)
+        self.keep_and_answer(*found, exchange)
     }
 
     fn answer(&mut self, found: &Found, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
         let now = exchange.control().wall();
         let plan = Plan::make(self.asked.method(), |name| self.asked.values(name), found, now);
-        if found.bytes.is_some() || !plan.sends_file() {
-            return exchange.answer(|response| plan.answer(found, &self.settings, response));
-        }
-        exchange.begin(|response| plan.begin(found, &self.settings, response))?;
-        if self.asked.is_head {
-            return Ok(Next::Done);
-        }
-        let file = (found.file.clone(), found.stat);
-        let mut sending = match plan.what {
-            What::One(range) => Sending::part(file, range.first, range.last + 1),
-            What::Many(multipart) => Sending::parts(file, multipart),
-            _ => Sending::part(file, 0, found.stat.len),
-        };
-        let next = sending.go_on(None, exchange);
-        self.step = Step::Sending(sending);
-        next
+        exchange.answer(|response| plan.answer(found, &self.settings, response))
     }
 
     /// The directory has no index.
@@ -263,11 +256,6 @@ impl Responder for Serving {
             }
             (Step::Reading(asked, found, bytes), Some((ticket, Answer::Read(piece)))) if asked == ticket => {
                 self.read(found, bytes, &piece?, exchange)
-            }
-            (Step::Sending(mut sending), answer) => {
-                let next = sending.go_on(answer, exchange);
-                self.step = Step::Sending(sending);
-                next
             }
             (Step::Listing(directory), _) => match directory.page() {
                 Some(page) => exchange.answer(|response| directory.answer(page?, response)),

@@ -195,6 +195,27 @@ pub(super) fn len_of(send: Submission, memory: &Memory) -> u32 {
     }
 }
 
+/// Appends what a send has to send to `copy`: for the ring that has nobody to send it to.
+#[cfg(feature = "by-hand")]
+pub(super) fn copy_sent(send: Submission, memory: &Memory, copy: &mut Vec<u8>) {
+    let mut append = |at: *const u8, len: usize| {
+        // SAFETY: what is sent stays, and is not written, until the send completes.
+        copy.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
+    };
+    match send {
+        Submission::Send { buffer, start, end, .. } => {
+            append(memory.sends.address(buffer, start), (end - start) as usize);
+        }
+        Submission::SendHeld { address, len, .. } => {
+            append(std::ptr::with_exposed_provenance(address), len as usize);
+        }
+        Submission::Gather { list, .. } => {
+            ranges(list, memory).iter().for_each(|range| append(range.iov_base.cast(), range.iov_len));
+        }
+        _ => unreachable!("sends only"),
+    }
+}
+
 /// Sends what the socket takes of what is left after `done` bytes; EAGAIN if it takes nothing.
 pub(super) fn send(to: RawFd, send: Submission, done: u32, memory: &Memory) -> io::Result<u32> {
     let (address, len) = match send {
