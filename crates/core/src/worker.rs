@@ -603,6 +603,7 @@ fn limits_of(config: &Config, abilities: Abilities) -> Limits {
         input_limit: config.input_limit,
         send_buffers: config.send_buffers_per_connection,
         held_limit: config.held_limit,
+        receive_buffer_len: config.receive_buffer_len,
         linger_limit: config.linger_limit,
         linger_time: config.linger_time,
         send_stall: config.send_stall,
