@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn every_scene_is_answered_as_it_has_to_be() {
         for scene in SCENES {
-            Stage::set(scene);
+            let _ = Stage::set(scene);
         }
     }
 
