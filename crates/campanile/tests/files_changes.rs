@@ -25,6 +25,18 @@ fn settled(browser: &mut Browser, target: &str) -> Answer {
     answer
 }
 
+/// As [`settled`], without the body: returns the tag.
+fn settled_head(browser: &mut Browser, target: &str) -> String {
+    let mut tag = String::new();
+    until("the file is some ticks old", || {
+        browser.ask("HEAD", target, &[]).value("ETag").clone_into(&mut tag);
+        !tag.starts_with("W/")
+    });
+    // Once more: now it is kept.
+    assert_eq!(browser.ask("HEAD", target, &[]).value("ETag"), tag);
+    tag
+}
+
 #[test]
 fn what_is_kept_needs_no_path() {
     let site = Site::new();
@@ -215,22 +227,89 @@ fn what_is_changed_while_it_is_sent_is_cut_and_not_mixed() {
         ("longer", |file| file.set_len(65 << 20).expect("it is ours")),
         ("empty", |file| file.set_len(0).expect("it is ours")),
     ];
-    for (what, change) in changes {
-        let site = Site::new();
-        let file = fs::File::create(site.path("a")).expect("a file");
+    let site = Site::new();
+    fs::create_dir(site.path("d")).expect("a folder");
+    let files = changes.map(|(what, change)| {
+        let file = fs::File::create(site.path(&format!("d/{what}"))).expect("a file");
         file.set_len(len).expect("a sparse one");
-        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("it is ours");
-        let (_server, address) = site.serve();
+        (what, change, file)
+    });
+    let (_server, address) = mount("/", site.files().recheck(Duration::from_secs(3600)));
+    let mut browser = Browser::connect(address);
+    for (what, ..) in &files {
+        settled_head(&mut browser, &format!("/d/{what}"));
+    }
+    // Their paths lead nowhere now: they are kept open. Another one is opened when it is asked for.
+    fs::rename(site.path("d"), site.path("e")).expect("it is ours");
+    fs::create_dir(site.path("d")).expect("a folder");
+    let opened = fs::File::create(site.path("d/opened")).expect("a file");
+    opened.set_len(len).expect("a sparse one");
+    for (what, change, file) in files.into_iter().chain([("opened", changes[0].1, opened)]) {
         let mut browser = Browser::connect(address);
-        browser.send(request("GET", "/a", &[]));
+        browser.send(request("GET", &format!("/d/{what}"), &[]));
         let head = browser.head().expect("a head");
-        assert_eq!(head.value("Content-Length"), len.to_string());
+        assert_eq!((head.status, head.value("Content-Length")), (200, &*len.to_string()), "{what}");
         change(&file);
         let mut rest = Vec::new();
         let mut reader = browser.reader.take(len);
         reader.read_to_end(&mut rest).expect("an end");
         assert!((rest.len() as u64) < len && rest.iter().all(|byte| *byte == 0), "{what}: {}", rest.len());
     }
+}
+
+#[test]
+fn changes_of_a_long_file_are_noticed_at_once() {
+    let len = 600_000;
+    let site = Site::new();
+    let file = fs::File::create(site.path("a")).expect("a file");
+    file.write_all_at(&vec![b'a'; len], 0).expect("it is ours");
+    let (_server, address) = mount("/", site.files().recheck(Duration::from_secs(3600)));
+    let mut browser = Browser::connect(address);
+    let tag = settled_head(&mut browser, "/a");
+    assert_eq!(browser.get("/a", &[&format!("If-None-Match: {tag}")]).status, 304);
+    let part = browser.get("/a", &["Range: bytes=299999-300001"]);
+    assert_eq!((part.status, &part.body[..]), (206, &b"aaa"[..]));
+    file.write_all_at(b"b", 300_000).expect("it is ours");
+    let part = browser.get("/a", &["Range: bytes=299999-300001"]);
+    assert_eq!((part.status, &part.body[..]), (206, &b"aba"[..]));
+    assert_eq!(browser.get("/a", &[&format!("If-None-Match: {tag}")]).status, 200);
+    let whole = browser.get("/a", &[]);
+    assert!(whole.body.len() == len && whole.body[300_000] == b'b' && whole.value("ETag") != tag);
+    settled_head(&mut browser, "/a");
+    file.set_len(500_000).expect("it is ours");
+    assert_eq!(browser.get("/a", &[]).body.len(), 500_000);
+    fs::remove_file(site.path("a")).expect("it is ours");
+    assert_eq!(browser.get("/a", &[]).status, 404);
+}
+
+#[test]
+fn what_nobody_asks_for_is_let_go_of() {
+    let site = Site::new();
+    let lens = [("short", 1000), ("long", 600_000)];
+    lens.into_iter().for_each(|(name, len)| drop(site.write_now(name, vec![b'x'; len])));
+    let files = site.files().recheck(Duration::from_secs(3600));
+    let (_lets_go, address) = mount("/", files.clone().idle(Duration::from_millis(50)));
+    let (_keeps, other) = mount("/", files);
+    let (mut browser, mut without) = (Browser::connect(address), Browser::connect(other));
+    for (name, _) in lens {
+        settled_head(&mut browser, &format!("/{name}"));
+        settled_head(&mut without, &format!("/{name}"));
+        fs::remove_file(site.path(name)).expect("it is ours");
+    }
+    // Other tests have other files.
+    let root = fs::canonicalize(site.root()).expect("a folder");
+    let open = || {
+        let descriptors = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        let names = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        names.filter(|name| name.starts_with(&root) && name.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    until("one server has let go of both, and the other of none", || open() == 2);
+    // It begins again.
+    site.write_now("long", vec![b'y'; 600_000]);
+    settled_head(&mut browser, "/long");
+    fs::remove_file(site.path("long")).expect("it is ours");
+    until("that is gone too", || open() == 2);
+    assert_eq!(browser.get("/long", &[]).status, 404);
 }
 
 #[test]

@@ -79,8 +79,8 @@ pub struct Config {
     /// Buffers for reading files. 32 by default. Half of them are cut into 16 parts each, for reads that are no longer
     /// than such a part; reads wait when all buffers of their length are in use.
     pub file_buffers: u32,
-    /// Bytes in a buffer for reading files, and so the most that one read brings. 256 KiB by default, so
-    /// that a part of one is 16 KiB.
+    /// Bytes in a buffer for reading files, and so the most that one read brings. 512 KiB by default, so
+    /// that a part of one is 32 KiB.
     pub file_buffer_len: u32,
 
     /// Bytes read and discarded from a peer that goes on sending after the service finished. 64 MiB by default.
@@ -137,6 +137,19 @@ pub struct Config {
     /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
     pub socket_send_buffer: Option<u32>,
 
+    /// For how long a worker that has nothing to do looks for completions before it sleeps, at the price of a whole
+    /// core. Only on io_uring, and not for a worker that is hosted; at most a second. No time, by default.
+    pub spin: Duration,
+    /// For how long completions are gathered, up to 64, before a worker is woken by the first of them (Linux 6.12):
+    /// fewer system calls and sleeps for later answers. Timers may be as late. Only on io_uring, and not for a worker
+    /// that is hosted; in whole microseconds, at most 100 ms. No time, by default.
+    pub min_wait: Duration,
+    /// For how long the kernel polls the network cards that this worker's connections come from, when it would sleep,
+    /// instead of waiting for their interrupts (NAPI busy polling, Linux 6.9): for the least latency behind a real
+    /// card, at the price of a whole core. Only on io_uring; in whole microseconds, at most a second. No time, by
+    /// default.
+    pub napi_busy_poll: Duration,
+
     /// Fill several buffers in one completion where the kernel can (Linux 6.10). On by default.
     pub bundles: bool,
     /// Keep sockets in the ring's own table where the kernel can (Linux 6.8). On by default.
@@ -145,6 +158,10 @@ pub struct Config {
 
 /// The most entries that the kernel gives a submission queue.
 const MOST_ENTRIES: u32 = 1 << 15;
+
+/// Longer than that nobody means.
+const MOST_SPUN: Duration = Duration::from_secs(1);
+const MOST_GATHERED: Duration = Duration::from_millis(100);
 
 impl Default for Config {
     fn default() -> Config {
@@ -167,7 +184,7 @@ impl Default for Config {
             room: 4096,
             held_limit: 1024 * 1024,
             file_buffers: 32,
-            file_buffer_len: 256 * 1024,
+            file_buffer_len: 512 * 1024,
             linger_limit: 64 * 1024 * 1024,
             linger_time: Duration::from_secs(5),
             send_stall: Duration::from_secs(60),
@@ -184,6 +201,9 @@ impl Default for Config {
             socket_receive_buffer: None,
             socket_unsent: Some(64 * 1024),
             socket_send_buffer: None,
+            spin: Duration::ZERO,
+            min_wait: Duration::ZERO,
+            napi_busy_poll: Duration::ZERO,
             bundles: true,
             direct_descriptors: true,
         }
@@ -253,6 +273,9 @@ impl Config {
         }
         if self.idle_timeout == Some(Duration::ZERO) || self.frame_timeout == Some(Duration::ZERO) {
             return refuse("idle_timeout, frame_timeout", "must be more than nothing, or `None`");
+        }
+        if self.spin.max(self.napi_busy_poll) > MOST_SPUN || self.min_wait > MOST_GATHERED {
+            return refuse("spin, napi_busy_poll, min_wait", "must be at most 1 s, 1 s and 100 ms");
         }
         let all = u32::from(self.receive_buffers).saturating_mul(self.receive_buffer_len);
         self.receive_budget = self.receive_budget.min(all / 4).max(1);

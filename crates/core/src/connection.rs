@@ -51,6 +51,7 @@ use sending::{Patience, Sending};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) receive_budget: u32,
+    pub(crate) receive_buffer_len: u32,
     pub(crate) input_limit: usize,
     pub(crate) send_buffers: u16,
     pub(crate) held_limit: usize,
@@ -86,6 +87,8 @@ pub(crate) struct Connection {
     /// `None` before the socket is there.
     descriptor: Option<Descriptor>,
     receive: Receive,
+    /// The receive that is armed, or was last, has filled a buffer to its end.
+    fills_buffers: bool,
     sending: Sending,
     shut: Shut,
     watch: Watch,
@@ -176,6 +179,7 @@ impl Connection {
             stage,
             descriptor: None,
             receive: Receive::Idle,
+            fills_buffers: false,
             sending: Sending::Idle,
             shut: Shut::No,
             watch: Watch::No,
@@ -213,8 +217,9 @@ impl Connection {
         }
         match outcome {
             Outcome::Count(0) => self.handle_end(env),
-            Outcome::Count(_) => {
+            Outcome::Count(n) => {
                 self.ages.touch(env.desk.now);
+                self.fills_buffers |= n >= env.limits.receive_buffer_len;
                 for piece in received.into_iter().flatten() {
                     self.handle_piece(piece, env);
                 }
@@ -317,6 +322,9 @@ impl Connection {
         match self.receive {
             Receive::Idle if wants => {
                 self.receive = Receive::Armed { cancelled: false };
+                // To look for several buffers costs every receive a little, and gains only where one is not enough. A
+                // receive without a budget is not armed again, so there is nothing to learn from the last one.
+                let bundle = bundle && (std::mem::take(&mut self.fills_buffers) || !budget);
                 let budget = if budget { limits.receive_budget } else { 0 };
                 Some((Kind::Receive, Submission::Receive { from, budget, bundle }))
             }

@@ -247,3 +247,31 @@ fn refused(address: &Address, error: io::Error) -> ServeError {
         _ => ServeError::Listen { address, error },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// TCP_DEFER_ACCEPT of a listener that is opened with this, in seconds; the kernel rounds up to when it would send a
+    /// SYN again.
+    #[allow(unsafe_code)]
+    fn deferred(delay: Option<Duration>) -> libc::c_int {
+        let config = Config { defer_accept: delay, ..Config::default() };
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        set_inherited_options(&SockRef::from(&socket), true, &config).expect("options that tcp(7) has");
+        let (mut seconds, mut len) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+        let (value, fd) = ((&raw mut seconds).cast(), socket.as_raw_fd());
+        // SAFETY: writes an int to `seconds`, which lives through the call.
+        let got =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, value, &raw mut len) };
+        assert_eq!(got, 0, "{}", io::Error::last_os_error());
+        seconds
+    }
+
+    #[test]
+    fn accepting_is_put_off_only_where_that_is_wanted() {
+        assert_eq!(deferred(None), 0);
+        assert!(deferred(Some(Duration::from_millis(1))) >= 1);
+        assert!(deferred(Some(Duration::from_secs(20))) >= 20);
+    }
+}

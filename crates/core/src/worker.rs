@@ -30,12 +30,15 @@ mod ending;
 mod errands;
 mod guests;
 mod hosting;
+#[cfg(test)]
+mod late;
 mod letters;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod scenes;
 mod seeing;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::io;
@@ -256,7 +259,7 @@ impl<R: Ring> Worker<R> {
     fn turn_within(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let undrained = std::mem::take(&mut self.undrained);
         let mut batch = std::mem::take(&mut self.batch);
-        self.ring.wait(timeout, &self.memory, &mut batch)?;
+        self.wait(timeout, &mut batch)?;
         let _turn = self.desk.local.enter();
         self.look_at_the_clock();
         self.counters.turns += 1;
@@ -602,6 +605,7 @@ fn find(slots: &mut [Slot], token: Token) -> Option<(&mut Connection, Handle)> {
 fn limits_of(config: &Config, abilities: Abilities) -> Limits {
     Limits {
         receive_budget: config.receive_budget,
+        receive_buffer_len: config.receive_buffer_len,
         input_limit: config.input_limit,
         send_buffers: config.send_buffers_per_connection,
         held_limit: config.held_limit,

@@ -8,7 +8,7 @@ use std::string::String;
 
 use proptest::prelude::*;
 
-use crate::http1::{BodyDecoder, BodyPart, Limits, RequestDecoder, ResponseDecoder, field_slots};
+use crate::http1::{BodyDecoder, BodyPart, Limits, RequestDecoder, ResponseDecoder};
 use crate::{ByteOrder, Codec, Decoded, LengthDelimited, LengthWidth, Lines, work};
 
 /// What one call of a codec did, without borrowing.
@@ -40,8 +40,8 @@ const STREAMS: &[(Start, Streams)] = &[
     (|| drive(LengthDelimited::new(LengthWidth::Two, ByteOrder::BigEndian, 300)), FRAMES),
     (|| drive(LengthDelimited::new(LengthWidth::One, ByteOrder::LittleEndian, 300)), FRAMES),
     (|| drive(LengthDelimited::new(LengthWidth::Eight, ByteOrder::LittleEndian, 300)), FRAMES),
-    (|| drive_requests::<8>(LIMITS), REQUESTS),
-    (|| drive_responses::<8>(LIMITS), RESPONSES),
+    (|| drive_requests(LIMITS), REQUESTS),
+    (|| drive_responses(LIMITS), RESPONSES),
 ];
 
 const LINES: Streams = &[
@@ -108,7 +108,7 @@ const RESPONSES: Streams = &[
 
 /// Small, so that short streams reach them.
 const LIMITS: Limits =
-    Limits { request_line: 64, field_line: 64, head: 256, chunk_extension: 16, trailers: 64 };
+    Limits { request_line: 64, field_line: 64, fields: 8, head: 256, chunk_extension: 16, trailers: 64 };
 
 fn drive<C>(mut codec: C) -> Driver
 where
@@ -150,59 +150,31 @@ fn step_body(body: &mut Option<BodyDecoder>, input: &[u8], is_end: bool) -> Opti
     Some(step)
 }
 
-pub(crate) fn drive_requests<const FIELDS: usize>(limits: Limits) -> Driver {
+pub(crate) fn drive_requests(limits: Limits) -> Driver {
     let mut heads = RequestDecoder::new(limits);
     let mut body = None;
     Box::new(move |input, is_end| {
         if let Some(step) = step_body(&mut body, input, is_end) {
             return step;
         }
-        let mut slots = field_slots::<FIELDS>();
-        let decoded = if is_end {
-            match heads.decode_end(input, &mut slots) {
-                Ok(None) => return Step::End,
-                Ok(Some((frame, consumed))) => Ok(Decoded::Frame { frame, consumed }),
-                Err(error) => Err(error),
-            }
-        } else {
-            heads.decode(input, &mut slots)
-        };
-        match decoded {
-            Ok(Decoded::Frame { frame, consumed }) => {
-                body = Some(BodyDecoder::new(frame.body(), &limits));
-                Step::Took(Event::Frame(format!("{frame:?}")), consumed)
-            }
-            Ok(Decoded::More { at_least }) => Step::More(at_least),
-            Err(error) => Step::Failed(format!("{error:?}")),
-        }
+        step(&mut heads, input, is_end, |head| {
+            body = Some(BodyDecoder::new(head.body(), &limits));
+            Event::Frame(format!("{head:?}"))
+        })
     })
 }
 
-pub(crate) fn drive_responses<const FIELDS: usize>(limits: Limits) -> Driver {
+pub(crate) fn drive_responses(limits: Limits) -> Driver {
     let mut heads = ResponseDecoder::new(limits);
     let mut body = None;
     Box::new(move |input, is_end| {
         if let Some(step) = step_body(&mut body, input, is_end) {
             return step;
         }
-        let mut slots = field_slots::<FIELDS>();
-        let decoded = if is_end {
-            match heads.decode_end(input, &mut slots) {
-                Ok(None) => return Step::End,
-                Ok(Some((frame, consumed))) => Ok(Decoded::Frame { frame, consumed }),
-                Err(error) => Err(error),
-            }
-        } else {
-            heads.decode(input, &mut slots)
-        };
-        match decoded {
-            Ok(Decoded::Frame { frame, consumed }) => {
-                body = Some(BodyDecoder::new(frame.body_after(crate::http1::Method::Get), &limits));
-                Step::Took(Event::Frame(format!("{frame:?}")), consumed)
-            }
-            Ok(Decoded::More { at_least }) => Step::More(at_least),
-            Err(error) => Step::Failed(format!("{error:?}")),
-        }
+        step(&mut heads, input, is_end, |head| {
+            body = Some(BodyDecoder::new(head.body_after(crate::http1::Method::Get), &limits));
+            Event::Frame(format!("{head:?}"))
+        })
     })
 }
 
@@ -374,6 +346,7 @@ fn work_of(driver: Driver, stream: &[u8]) -> usize {
 #[test]
 fn one_byte_at_a_time_costs_linear_time() {
     let limits = Limits { head: 1 << 20, request_line: 1 << 20, field_line: 1 << 20, ..Limits::default() };
+    let limits = Limits { fields: 2000, ..limits };
     for length in [1_000, 8_000] {
         let line = [&b"x".repeat(length)[..], b"\r\n"].concat();
         assert!(work_of(drive(Lines::new(length)), &line) <= line.len());
@@ -385,8 +358,7 @@ fn one_byte_at_a_time_costs_linear_time() {
             let mut decoder = RequestDecoder::new(limits);
             let work = work::during(|| {
                 for end in 1..=head.len() {
-                    let mut slots = field_slots::<2000>();
-                    let decoded = decoder.decode(&head.as_bytes()[..end], &mut slots).unwrap();
+                    let decoded = decoder.decode(&head.as_bytes()[..end]).unwrap();
                     assert_eq!(decoded.into_frame().is_some(), end == head.len());
                 }
             });

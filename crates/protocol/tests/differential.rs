@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::io::Write;
 
 use campanile_protocol::http1::{
-    BodyDecoder, BodyLength, BodyPart, Field, Limits, Method, RequestDecoder, ResponseDecoder, field_slots,
+    BodyDecoder, BodyLength, BodyPart, Fields, Limits, Method, RequestDecoder, ResponseDecoder,
 };
 use campanile_protocol::{Codec, Decoded};
 use kawa::{Block, Buffer, Kawa, Kind, SliceBuffer, StatusLine, Store, Version, h1};
@@ -155,9 +155,8 @@ fn compare(kind: Kind, mut stream: &[u8], is_valid: bool, tally: &Tally) {
 
 fn read_ours(kind: Kind, stream: &[u8]) -> Reading {
     let limits = Limits::default();
-    let mut slots = field_slots::<32>();
     match kind {
-        Kind::Request => match RequestDecoder::new(limits).decode(stream, &mut slots) {
+        Kind::Request => match RequestDecoder::new(limits).decode(stream) {
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 let target = head.target().as_str();
                 let start = format!("{} {target} {}", head.method().as_str(), head.version().as_str());
@@ -167,7 +166,7 @@ fn read_ours(kind: Kind, stream: &[u8]) -> Reading {
             Ok(Decoded::More { .. }) => Reading::Partial,
             Err(error) => refused(error),
         },
-        Kind::Response => match ResponseDecoder::new(limits).decode(stream, &mut slots) {
+        Kind::Response => match ResponseDecoder::new(limits).decode(stream) {
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 let start = format!("{} {}", head.status(), head.version().as_str());
                 let message = message(start, None, head.fields(), consumed);
@@ -179,8 +178,8 @@ fn read_ours(kind: Kind, stream: &[u8]) -> Reading {
     }
 }
 
-fn message(start: String, host: Option<&str>, fields: &[Field<'_>], end: usize) -> Message {
-    let fields = fields.iter().map(|field| (field.name.to_owned(), field.value.to_vec()));
+fn message(start: String, host: Option<&str>, fields: Fields<'_>, end: usize) -> Message {
+    let fields = fields.map(|field| (field.name.to_owned(), field.value.to_vec()));
     let fields = fields.filter(|(name, _)| is_compared(name)).collect();
     Message { start, host: host.map(str::to_owned), fields, body: Vec::new(), trailers: Vec::new(), end }
 }

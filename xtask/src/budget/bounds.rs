@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-/// A bound that is further above what was measured than this and its slack is needlessly loose.
+/// A bound that is further above what it would become than this, and than its slack, is needlessly loose.
 const LOOSE: f64 = 0.10;
 
 /// What is counted. Names are those of the tables in the file.
@@ -155,8 +155,12 @@ impl Verdict {
         let digits = measure.decimals().max(1);
         match (self.measured, self.bound) {
             (Some(measured), Some(bound)) if measured > bound + 1e-9 => Some(format!(
-                "TOO DEAR: {name}: {measured:.digits$} {measure}, where {bound:.digits$} are allowed ({:+.1} %)",
-                100.0 * (measured / bound - 1.0)
+                "TOO DEAR: {name}: {measured:.digits$} {measure}, where {bound:.digits$} are allowed{}",
+                if bound > 0.0 {
+                    format!(" ({:+.1} %)", 100.0 * (measured / bound - 1.0))
+                } else {
+                    String::new()
+                }
             )),
             (Some(_), None) => {
                 Some(format!("NO BOUND: {name}: [{}] of the file has none for it", measure.key()))
@@ -172,7 +176,7 @@ impl Verdict {
     pub(super) fn note(&self) -> Option<String> {
         let (measured, bound) = self.measured.zip(self.bound)?;
         let due = self.measure.rounded_up(measured * (1.0 + self.slack));
-        (bound > due * (1.0 + LOOSE)).then(|| {
+        (bound > due * (1.0 + LOOSE.max(self.slack))).then(|| {
             format!(
                 "loose: {}: what has become cheaper is kept by `cargo xtask budget --write`: {bound} -> {due} {}",
                 self.name, self.measure

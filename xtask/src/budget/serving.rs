@@ -20,7 +20,7 @@ pub(super) const BUILT: &[&str] =
     &["--workspace", "--profile=test", "--example=echo", "--example=http-hello", "--example=http-server"];
 
 /// Rounds of the shorter and of the longer run.
-const ROUNDS: [usize; 2] = [50, 350];
+const ROUNDS: [usize; 2] = [50, 550];
 
 /// An answer that has not come after this never comes.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -28,7 +28,7 @@ const DECISIVE: [&str; 6] =
 impl Asked {
     pub(super) fn of(request: &Request<'_>, path: &RelativePath<'_>, accepted: Accepted) -> Asked {
         let decisive = |name: &str| DECISIVE.into_iter().find(|known| known.eq_ignore_ascii_case(name));
-        let fields = request.fields().iter();
+        let fields = request.fields();
         Asked {
             is_head: request.method() == Method::Head,
             path: path.as_bytes().to_vec(),

@@ -1,14 +1,14 @@
-//! The cache: small files in memory, for one worker.
+//! The cache: what was found, for one worker: small files in memory, and longer ones open.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 
-use campanile_core::Control;
+use campanile_core::{Control, Time, now, sleep_until, spawn};
 use quick_cache::unsync::Cache as Bounded;
 use quick_cache::{Equivalent, Weighter};
 
 use super::found::{Found, is_unchanged};
+use super::handler::Settings;
 
 /// Files, each with an open descriptor.
 const MAX_FILES: usize = 1024;
@@ -22,6 +22,8 @@ pub const MEMORY: usize = 16 * 1024 * 1024;
 /// Shared by all connections of a worker.
 pub(super) struct Cache {
     files: RefCell<Bounded<Key, Rc<Found>, Weight>>,
+    /// A task is there that lets go of what nobody asks for.
+    is_swept: Cell<bool>,
 }
 
 /// What a file was found for: by which handler, at which path beneath its root, and for which codings.
@@ -44,21 +46,25 @@ pub(super) struct Place {
 struct Weight;
 
 impl Cache {
-    /// The file, if it is in memory and was not changed. `recheck` after its path was last followed it is to be
-    /// followed again.
+    /// The file, if it is kept and was not changed. [`Files::recheck`](super::Files::recheck) after its path was last
+    /// followed it is to be followed again.
     pub(super) fn fresh(
         &self,
         place: Place,
         path: &[u8],
-        recheck: Duration,
+        settings: &Settings,
         control: &Control<'_>,
     ) -> Option<Rc<Found>> {
         let files = self.files.borrow();
         let found = files.get(&(place, path))?;
-        let is_recent = control.now() < found.seen.get() + recheck;
+        let now = control.now();
+        let is_recent = now < found.seen.get() + settings.recheck;
         let is_same =
             || matches!(control.stat_now(&found.file), Some(Ok(stat)) if is_unchanged(&found.stat, &stat));
-        (is_recent && is_same()).then(|| Rc::clone(found))
+        (is_recent && is_same()).then(|| {
+            found.due.set(now + settings.idle);
+            Rc::clone(found)
+        })
     }
 
     /// What is kept for a path, though it may be out of date.
@@ -66,14 +72,39 @@ impl Cache {
         self.files.borrow().get(&(place, path)).map(Rc::clone)
     }
 
-    pub(super) fn keep(&self, place: Place, path: &[u8], found: Rc<Found>) {
+    pub(super) fn keep(self: &Rc<Self>, place: Place, path: &[u8], found: Rc<Found>) {
         self.files.borrow_mut().insert(Key { place, path: path.into() }, found);
+        if !self.is_swept.replace(true) {
+            drop(spawn(sweep(Rc::downgrade(self))));
+        }
+    }
+
+    /// Lets go of what is due, and says when the next will be.
+    fn let_go(&self, now: Time) -> Option<Time> {
+        let next = Cell::new(None);
+        self.files.borrow_mut().retain(|_, found| {
+            let due = found.due.get();
+            next.update(
+                |next: Option<Time>| if due > now { Some(next.map_or(due, |at| at.min(due))) } else { next },
+            );
+            due > now
+        });
+        self.is_swept.set(next.get().is_some());
+        next.get()
+    }
+}
+
+/// Lets go of what nobody asks for any more, for as long as something is kept.
+async fn sweep(cache: Weak<Cache>) {
+    while let Some(next) = cache.upgrade().and_then(|cache| cache.let_go(now())) {
+        sleep_until(next).await;
     }
 }
 
 impl Default for Cache {
     fn default() -> Cache {
-        Cache { files: RefCell::new(Bounded::with_weighter(MAX_FILES, MAX_BYTES, Weight)) }
+        let files = RefCell::new(Bounded::with_weighter(MAX_FILES, MAX_BYTES, Weight));
+        Cache { files, is_swept: Cell::new(false) }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::http::Error;
 
 use super::coding::{Coding, VARY};
 use super::etag::FRESH;
+use super::handler::Settings;
 use super::media::NOSNIFF;
 use super::validators::Validators;
 
@@ -31,6 +32,8 @@ pub(super) struct Found {
     pub(super) bytes: Option<Bytes>,
     /// When its path was last seen to lead to it.
     pub(super) seen: Cell<Time>,
+    /// When it is let go of, if nobody asks for it before.
+    pub(super) due: Cell<Time>,
 }
 
 impl Found {
@@ -39,14 +42,14 @@ impl Found {
         file: File,
         stat: FileStat,
         (coding, content_type): (Coding, &'static str),
-        varies: bool,
+        settings: &Settings,
         control: &Control<'_>,
     ) -> Result<Found, Error> {
         let now = control.wall();
         let validators = Validators::of_file(stat.modified, stat.len, coding, now);
         let mut fields = FieldBlock::new();
         fields.line(ACCEPT_RANGES)?.line(NOSNIFF)?;
-        if varies {
+        if settings.precompressed {
             fields.line(VARY)?;
         }
         if let Some(etag) = &validators.etag {
@@ -59,8 +62,8 @@ impl Found {
             fields.field("Content-Encoding", name.as_bytes())?;
         }
         let is_fresh = is_fresh(stat.changed.max(stat.modified), now);
-        let seen = Cell::new(control.now());
-        Ok(Found { file, stat, content_type, validators, fields, is_fresh, bytes: None, seen })
+        let (seen, due) = (Cell::new(control.now()), Cell::new(control.now() + settings.idle));
+        Ok(Found { file, stat, content_type, validators, fields, is_fresh, bytes: None, seen, due })
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) struct Settings {
     pub(super) cache_control: Option<String>,
     pub(super) max_cached: u64,
     pub(super) recheck: Duration,
+    pub(super) idle: Duration,
 }
 
 impl Files {
@@ -100,6 +101,7 @@ impl Files {
                 cache_control: None,
                 max_cached: 256 * 1024,
                 recheck: Duration::from_secs(1),
+                idle: Duration::from_secs(60),
             }),
         })
     }
@@ -152,6 +154,13 @@ impl Files {
         self.set(|settings| settings.recheck = after)
     }
 
+    /// How long a file is kept, in memory or open, while nobody asks for it. One that was removed takes up its place on
+    /// the disk until then. 60 s by default.
+    #[must_use]
+    pub fn idle(self, after: Duration) -> Files {
+        self.set(|settings| settings.idle = after)
+    }
+
     fn set(mut self, set: impl FnOnce(&mut Settings)) -> Files {
         let settings = Arc::make_mut(&mut self.shared);
         settings.id = next_id();
@@ -190,7 +199,7 @@ impl Handler for Files {
             Place { files: settings.id, accepted: accepted.order(), is_directory: path.is_directory() };
         let control = response.control();
         let cache = control.shared::<Cache>();
-        if let Some(found) = cache.fresh(place, path.as_bytes(), settings.recheck, control) {
+        if let Some(found) = cache.fresh(place, path.as_bytes(), settings, control) {
             let plan = Plan::make(method, |name| request.values(name), &found, control.wall());
             return plan.answer(&found, settings, response);
         }

@@ -1,8 +1,9 @@
 //! Sending: the bytes of a large file, piece by piece, for as long as the client keeps up.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use campanile_core::{Answer, Event, File, FileStat, Ticket};
+use campanile_core::{Answer, Event, File, FileStat, Ticket, Time};
 
 use crate::http::{Error, Exchange, Next, Responder};
 
@@ -11,15 +12,20 @@ use super::multipart::Multipart;
 use super::range::ByteRange;
 
 /// Bytes that are asked for at a time, at most and at first; the worker's file buffers can make it less.
-const LONGEST: u64 = 256 * 1024;
-const SHORTEST: u64 = 16 * 1024;
+const LONGEST: u64 = 512 * 1024;
+const SHORTEST: u64 = 32 * 1024;
 
 /// A piece is as long as this part of what the client took without a pause.
-const SHARE: u64 = 8;
+const SHARE: u64 = 2;
 
-/// Reads one piece while the one before it is sent, if the client takes the longest. Both are lent: a client that stops
-/// reading holds none of them. One that reads slowly is sent short pieces, so that it holds little even while they are
-/// lent, and waits for the buffers of its like.
+/// A read that takes so long waits for a disk, as a rule; one from memory takes a tenth of a millisecond, and the rest
+/// of a turn.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// Reads a piece when the one before it is sent: into the same memory then, which is still in the processor's cache.
+/// What has to be waited for is read while the piece before it is sent, if the client takes the longest. Pieces are
+/// lent: a client that stops reading holds none of them. One that reads slowly is sent short pieces, so that it holds
+/// little even while they are lent, and waits for the buffers of its like.
 #[derive(Debug)]
 pub(super) struct Sending {
     file: File,
@@ -35,8 +41,10 @@ pub(super) struct Sending {
     end: u64,
     /// Bytes lent since some came back.
     flowing: u64,
-    /// The read in flight, and where it began.
-    reading: Option<(Ticket, u64)>,
+    /// The read in flight, and where and when it began.
+    reading: Option<(Ticket, u64, Time)>,
+    /// The last read had to be waited for.
+    is_slow: bool,
 }
 
 impl Sending {
@@ -52,6 +60,7 @@ impl Sending {
             end: part.end,
             flowing: 0,
             reading: None,
+            is_slow: false,
         }
     }
 
@@ -74,9 +83,10 @@ impl Sending {
             self.flowing = 0;
         }
         if let Some((ticket, Answer::Read(bytes))) = answer
-            && let Some((_, at)) = self.reading.take_if(|(asked, _)| *asked == ticket)
+            && let Some((_, at, since)) = self.reading.take_if(|(asked, ..)| *asked == ticket)
             && at == self.at
         {
+            self.is_slow = exchange.control().now() >= since + SLOW;
             let bytes = bytes?;
             // Whoever writes to a file changes its time first. What was read may be of another state than the head
             // says, and so may what is missing.
@@ -96,12 +106,12 @@ impl Sending {
             return Ok(Next::Done);
         }
         let piece = (self.flowing / SHARE).clamp(SHORTEST, LONGEST);
-        let ahead = if piece < LONGEST { 0 } else { LONGEST };
+        let ahead = if self.is_slow && piece == LONGEST { LONGEST } else { 0 };
         let takes_more = exchange.can_lend() && exchange.held() as u64 <= ahead;
         if takes_more && self.at < self.end && self.reading.is_none() {
             let len = piece.min(self.end - self.at) as usize;
             let ticket = exchange.control().read_file(&self.file, self.at, len);
-            self.reading = Some((ticket, self.at));
+            self.reading = Some((ticket, self.at, exchange.control().now()));
         }
         Ok(if exchange.held() > 0 || !exchange.can_lend() { Next::Room } else { Next::Wait })
     }

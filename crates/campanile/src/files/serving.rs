@@ -156,16 +156,17 @@ impl Serving {
     }
 
     fn found(&mut self, file: File, stat: FileStat, exchange: &mut Exchange<'_, '_>) -> Result<Next, Error> {
-        let (kind, varies) = ((self.coding, content_type(&self.path)), self.settings.precompressed);
+        let kind = (self.coding, content_type(&self.path));
         // Else it could not be seen at each request whether it was changed.
         let can_be_kept = self.settings.max_cached > 0 && exchange.control().stat_now(&file).is_some();
-        let mut found = Found::new(file, stat, kind, varies, exchange.control())?;
+        let mut found = Found::new(file, stat, kind, &self.settings, exchange.control())?;
         if !can_be_kept {
             return self.answer(&found, exchange);
         }
         let known = exchange.control().shared::<Cache>().stale(self.place, &self.asked.path);
         if let Some(known) = known.filter(|known| is_unchanged(&known.stat, &found.stat)) {
             known.seen.set(found.seen.get());
+            known.due.set(found.due.get());
             return self.answer(&known, exchange);
         }
         match stat.len {

@@ -248,10 +248,9 @@ impl Active {
     fn fail(&mut self, error: &Error, cx: &mut Context<'_>, config: &Config, shared: &Shared) -> Ended {
         match &self.answer {
             Answer::Unbegun(facts) => {
-                let standing = shared.standing(cx.wall());
                 let leaves_too_much = self.incoming.leaves_too_much(cx.input.len(), config.discard_limit);
                 let (output, control) = (&mut cx.output, &mut cx.control);
-                match write_error(error, *facts, leaves_too_much, standing, output, control) {
+                match write_error(error, *facts, leaves_too_much, shared, output, control) {
                     How::Whole { keep_alive, status } => Ended::Answered { keep_alive, status },
                     How::Later { .. } => Ended::Cut(Flow::Abort),
                 }

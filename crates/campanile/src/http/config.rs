@@ -20,7 +20,7 @@ use campanile_protocol::http1::Limits;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Bounds of heads and of the framing of bodies. A head has at most [100](MAX_FIELDS) fields: 431 beyond.
+    /// Bounds of heads and of the framing of bodies.
     pub limits: Limits,
     /// How long a head may take from its first byte to its last, or from the opening of the connection for the first:
     /// 408 beyond (RFC 9110, section 15.5.9). Bytes that trickle in do not extend it. 10 s by default.
@@ -72,9 +72,6 @@ pub struct Config {
     /// default.
     pub access_log: bool,
 }
-
-/// Fields that a head may have.
-pub const MAX_FIELDS: usize = 100;
 
 impl Default for Config {
     fn default() -> Config {

@@ -76,7 +76,7 @@ impl TryFrom<&Request<'_>> for ::http::Request<()> {
     type Error = Error;
 
     fn try_from(request: &Request<'_>) -> Result<::http::Request<()>, Error> {
-        let fields = request.fields().iter().copied();
+        let fields = request.fields();
         head(request.method(), request.target(), request.version(), fields)
     }
 }

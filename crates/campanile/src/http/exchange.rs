@@ -350,7 +350,6 @@ impl<'o> Exchange<'_, 'o> {
             return Err(Error::from(WriteError::Begun));
         };
         let leaves_too_much = self.incoming.leaves_too_much(self.cx.input.len(), self.config.discard_limit);
-        let wall = self.cx.wall();
         let (unsent, mut spilled, mut behind) = (self.cx.output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(&mut self.cx.output, &mut spilled);
         let response = Response {
@@ -361,7 +360,7 @@ impl<'o> Exchange<'_, 'o> {
             body: BodyLength::Empty,
             leaves_too_much,
             begins_last: if self.reads_body { self.incoming.is_withheld() } else { leaves_too_much },
-            standing: self.shared.standing(wall),
+            shared: self.shared,
             feed,
         };
         let written = write(response).and_then(|written| {

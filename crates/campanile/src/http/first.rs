@@ -9,11 +9,11 @@ use super::error::{self, Error};
 use super::outlet::{Outlet, hand_over};
 use super::request::Request;
 use super::response::{Answered, How, Response};
-use super::shared::{Shared, Standing};
+use super::shared::Shared;
 
 /// A request whose head is complete, and whose handler is to be called.
 pub(super) struct First<'a> {
-    pub(super) head: &'a RequestHead<'a, 'a>,
+    pub(super) head: &'a RequestHead<'a>,
     /// Bytes that came behind the head.
     pub(super) rest: usize,
     pub(super) facts: Facts,
@@ -38,7 +38,7 @@ impl First<'_> {
         let is_withheld = head.expects_continue() && rest == 0 && !head.body().is_empty();
         let leaves_too_much = leaves_too_much || is_withheld;
         let begins_last = leaves_too_much;
-        let standing = self.shared.standing(control.wall());
+        let shared = self.shared;
         let (unsent, mut spilled, mut behind) = (output.unsent(), Vec::new(), None);
         let mut outlet = Outlet::new(output, &mut spilled);
         let (outlet, behind_it, body) = (&mut outlet, &mut behind, head.body());
@@ -50,7 +50,7 @@ impl First<'_> {
             body,
             leaves_too_much,
             begins_last,
-            standing,
+            shared,
             feed: None,
         };
         // No TLS was spoken here, so nobody can vouch for it (RFC 9110, section 7.4).
@@ -69,7 +69,7 @@ impl First<'_> {
         answered.unwrap_or_else(|error| {
             error.report();
             output.truncate(unsent);
-            write_error(&error, facts, leaves_too_much, standing, output, control)
+            write_error(&error, facts, leaves_too_much, shared, output, control)
         })
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn write_error<'o>(
     error: &Error,
     facts: Facts,
     leaves_too_much: bool,
-    standing: Standing,
+    shared: &Shared,
     output: &mut Output<'o>,
     control: &mut Control<'o>,
 ) -> How {
@@ -95,7 +95,7 @@ pub(super) fn write_error<'o>(
         body,
         leaves_too_much,
         begins_last,
-        standing,
+        shared,
         feed: None,
     };
     let answered = response.error(error);

@@ -19,7 +19,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(head: &RequestHead<'_, '_>, control: &mut Control<'_>) -> Record {
+    pub(super) fn new(head: &RequestHead<'_>, control: &mut Control<'_>) -> Record {
         Record {
             peer: peer(control),
             method: head.method().as_str().into(),

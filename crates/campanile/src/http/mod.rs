@@ -50,10 +50,10 @@ pub use crate::files::{Files, MEMORY as FILES_MEMORY};
 #[doc(no_inline)]
 pub use ::http as types;
 pub use campanile_protocol::http1::{
-    BodyLength, Field, FieldLine, Limits, Method, RequestHead, Version, WriteError,
+    BodyLength, Field, FieldLine, Fields, Limits, MAX_FIELDS, Method, RequestHead, Version, WriteError,
 };
 pub use client::{Client, ClientConfig, ClientError, Content, Payload};
-pub use config::{Config, MAX_FIELDS};
+pub use config::Config;
 pub use error::Error;
 pub use exchange::{Exchange, Next, Responder};
 pub use into_response::{IntoBody, IntoResponse, respond};

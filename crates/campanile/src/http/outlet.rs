@@ -22,18 +22,25 @@ impl<'r, 'o> Outlet<'r, 'o> {
 ///
 /// # Errors
 /// When the connection takes no more; then nothing of it was sent.
+#[inline]
 pub(super) fn hand_over(
     output: &mut Output<'_>,
-    mut spilled: Vec<u8>,
+    spilled: Vec<u8>,
     behind: Option<Bytes>,
 ) -> Result<(), Full> {
-    let bytes = match (spilled.is_empty(), behind) {
-        (true, None) => return Ok(()),
-        (true, Some(bytes)) => bytes,
-        (false, behind) => {
-            spilled.extend_from_slice(&behind.unwrap_or_default());
-            spilled.into()
-        }
+    if spilled.is_empty() && behind.is_none() {
+        return Ok(());
+    }
+    send(output, spilled, behind.unwrap_or_default())
+}
+
+#[cold]
+fn send(output: &mut Output<'_>, mut spilled: Vec<u8>, behind: Bytes) -> Result<(), Full> {
+    let bytes = if spilled.is_empty() {
+        behind
+    } else {
+        spilled.extend_from_slice(&behind);
+        spilled.into()
     };
     output.send(bytes).map_err(|bytes| Full { needed: bytes.len(), room: 0 })
 }
@@ -55,6 +62,23 @@ impl Sink for Outlet<'_, '_> {
             return Ok(());
         }
         self.spilled.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// In one place if they fit there all.
+    #[inline]
+    fn write_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        let needed = pieces.iter().map(|piece| piece.len()).sum();
+        if !self.spilled.is_empty() || needed > self.output.room() {
+            return pieces.iter().try_for_each(|piece| self.write(piece));
+        }
+        let mut spare = self.output.spare();
+        for piece in pieces {
+            let (place, rest) = spare.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            spare = rest;
+        }
+        self.output.advance(needed);
         Ok(())
     }
 

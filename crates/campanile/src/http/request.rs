@@ -11,7 +11,7 @@ use campanile_protocol::http1::RequestHead;
 /// Method, target, fields and host are those of [`RequestHead`].
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    head: &'a RequestHead<'a, 'a>,
+    head: &'a RequestHead<'a>,
     params: Option<&'a matchit::Params<'a, 'a>>,
     /// Bytes at the start of the path that whoever mounted the handler has taken.
     mounted: usize,
@@ -19,7 +19,7 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// The request with this head.
-    pub fn new(head: &'a RequestHead<'a, 'a>) -> Request<'a> {
+    pub fn new(head: &'a RequestHead<'a>) -> Request<'a> {
         Request { head, params: None, mounted: 0 }
     }
 
@@ -59,13 +59,18 @@ impl<'a> Request<'a> {
 
     /// The head.
     #[must_use]
-    pub fn head(&self) -> &'a RequestHead<'a, 'a> {
+    pub fn head(&self) -> &'a RequestHead<'a> {
         self.head
     }
 
     /// All that matched in the pattern of the router.
     pub(super) fn params(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.params.into_iter().flat_map(matchit::Params::iter)
+    }
+
+    /// Bytes of the path that are not [below](Self::path_below) the place where the handler is mounted.
+    pub(super) fn mounted(&self) -> usize {
+        self.mounted
     }
 
     pub(super) fn with_params<'b>(self, params: &'b matchit::Params<'b, 'b>) -> Request<'b>
@@ -81,9 +86,9 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Deref for Request<'a> {
-    type Target = RequestHead<'a, 'a>;
+    type Target = RequestHead<'a>;
 
-    fn deref(&self) -> &RequestHead<'a, 'a> {
+    fn deref(&self) -> &RequestHead<'a> {
         self.head
     }
 }

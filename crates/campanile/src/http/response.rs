@@ -11,7 +11,7 @@ use super::collect::Collect;
 use super::error::Error;
 use super::exchange::{Exchange, Next, Responder};
 use super::outlet::Outlet;
-use super::shared::Standing;
+use super::shared::Shared;
 use super::waiting::Feed;
 
 pub(super) const TEXT: FieldLine = FieldLine::from_static("Content-Type: text/plain; charset=utf-8\r\n");
@@ -32,7 +32,7 @@ pub struct Response<'r, 'o> {
     pub(super) leaves_too_much: bool,
     /// An answer that is begun now is the last, for the same reason.
     pub(super) begins_last: bool,
-    pub(super) standing: Standing,
+    pub(super) shared: &'r Shared,
     /// What gives a handler that waits the body of its request.
     pub(super) feed: Option<&'r Feed>,
 }
@@ -73,9 +73,10 @@ impl<'r, 'o> Response<'r, 'o> {
     #[inline]
     #[must_use]
     pub fn status(self, status: u16) -> Head<'r, 'o> {
-        let Response { outlet, behind, facts, standing, leaves_too_much, begins_last, feed, .. } = self;
+        let Response { outlet, behind, control, facts, shared, leaves_too_much, begins_last, feed, .. } =
+            self;
         let writer = ResponseWriter::begin(outlet, facts, status).and_then(|mut writer| {
-            writer.block(&standing)?;
+            writer.block(&shared.standing(control))?;
             Ok(writer)
         });
         Head { writer, behind, status, leaves_too_much, begins_last, feed }

@@ -13,13 +13,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile_core::{Context, Event, Flow, Service, Time, Timeout};
-use campanile_protocol::Decoded;
-use campanile_protocol::http1::{BodyError, Exchange as Facts, RequestDecoder, RequestHead, field_slots};
+use campanile_protocol::http1::{BodyError, Exchange as Facts, RequestDecoder, RequestHead};
+use campanile_protocol::{Codec, Decoded};
 
 use super::Handler;
 use super::active::{Active, Ended};
 use super::body::{Discarded, Incoming, Rest};
-use super::config::{Config, MAX_FIELDS, standard};
+use super::config::{Config, standard};
 use super::error::{self, Error};
 use super::first::{First, write_error};
 use super::log::{self, Record};
@@ -129,8 +129,7 @@ impl<H: Handler> Http<H> {
         if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
             return Some(Flow::Room);
         }
-        let mut slots = field_slots::<MAX_FIELDS>();
-        match self.decoder.decode(&cx.input, &mut slots) {
+        match self.decoder.decode(&cx.input) {
             Ok(Decoded::More { .. }) if cx.input.is_ended() => Some(Flow::Finish),
             Ok(Decoded::More { at_least }) => {
                 if !std::mem::replace(&mut self.is_in_head, true) {
@@ -145,7 +144,7 @@ impl<H: Handler> Http<H> {
                 let Some(shared) = self.shared.as_deref() else { return Some(Flow::Abort) };
                 let (config, handler) = (&*self.config, &self.handler);
                 let rest = cx.input.len() - consumed;
-                let incoming = |head: &RequestHead<'_, '_>| {
+                let incoming = |head: &RequestHead<'_>| {
                     Incoming::new(head.body(), &config.limits, head.expects_continue() && rest == 0)
                 };
                 let persists = head.keep_alive();
@@ -161,12 +160,13 @@ impl<H: Handler> Http<H> {
                 let incoming = (!head.body().is_empty() || !matches!(answered, How::Whole { .. }))
                     .then(|| incoming(&head));
                 cx.input.consume(consumed);
-                match answered {
-                    How::Whole { keep_alive, status } => {
-                        let after = match incoming {
-                            None => Ok((!keep_alive).then(|| close(persists))),
-                            Some(incoming) => self.after(incoming, keep_alive, persists, cx),
-                        };
+                match (answered, incoming) {
+                    (How::Whole { keep_alive, status }, None) => {
+                        log::answered(status, record, cx);
+                        (!keep_alive).then(|| close(persists))
+                    }
+                    (How::Whole { keep_alive, status }, Some(incoming)) => {
+                        let after = self.after(incoming, keep_alive, persists, cx);
                         let (status, flow) = after.map_or_else(
                             |error| {
                                 // What came with the head is no request: whatever was answered is not.
@@ -180,7 +180,7 @@ impl<H: Handler> Http<H> {
                         log::answered(status, record, cx);
                         flow
                     }
-                    How::Later { begun, responder } => {
+                    (How::Later { begun, responder }, incoming) => {
                         // From now on the timer is the responder's, and tells it nothing that it did not ask for.
                         if cx.timer() == timer {
                             cx.clear_timer();
@@ -212,8 +212,7 @@ impl<H: Handler> Http<H> {
     /// Answers with an error that is the framework's own.
     fn refuse(&self, error: &Error, facts: Facts, cx: &mut Context<'_>) {
         if let Some(shared) = self.shared.as_deref() {
-            let standing = shared.standing(cx.wall());
-            write_error(error, facts, false, standing, &mut cx.output, &mut cx.control);
+            write_error(error, facts, false, shared, &mut cx.output, &mut cx.control);
         }
     }
 

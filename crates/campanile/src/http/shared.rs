@@ -1,11 +1,12 @@
 //! What all HTTP connections of a worker share.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arrayvec::ArrayString;
+use campanile_core::{Control, Time};
 use campanile_protocol::http1::{FieldBlock, FieldLine};
 use httpdate::HttpDate;
 
@@ -16,23 +17,32 @@ const SERVER: FieldLine = FieldLine::from_static("Server: campanile\r\n");
 /// The fields that are in every answer: Server and Date.
 pub(super) type Standing = FieldBlock<64>;
 
-/// Kept by the worker: see [`Control::shared`](crate::Control::shared).
+/// Kept by the worker: see [`Control::shared`].
 #[derive(Debug, Default)]
 pub(super) struct Shared {
+    /// The turn that last asked for it, and the second that it had.
+    asked: Cell<Option<Time>>,
     second: Cell<Option<u64>>,
-    standing: Cell<Standing>,
+    standing: RefCell<Standing>,
     pub(super) budget: Arc<Budget>,
 }
 
 impl Shared {
-    /// Written once a second, so that Date is live (RFC 9110, section 6.6.1).
+    /// Written once a second, so that Date is live (RFC 9110, section 6.6.1). The calendar is looked at once a turn.
     #[inline]
-    pub(super) fn standing(&self, now: SystemTime) -> Standing {
-        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.second.replace(Some(second)) != Some(second) {
-            self.standing.set(standing(second));
+    pub(super) fn standing(&self, control: &Control<'_>) -> Ref<'_, Standing> {
+        let now = Some(control.now());
+        if self.asked.replace(now) != now {
+            self.renew(control.wall());
         }
-        self.standing.get()
+        self.standing.borrow()
+    }
+
+    fn renew(&self, wall: SystemTime) {
+        let second = wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.second.replace(Some(second)) != Some(second) {
+            self.standing.replace(standing(second));
+        }
     }
 }
 

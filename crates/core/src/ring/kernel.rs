@@ -49,6 +49,10 @@ pub(crate) struct KernelRing {
     eventfd: Option<EventKick>,
     /// Signalled by the kernel when something completes: for who waits elsewhere.
     announcer: Option<OwnedFd>,
+    /// Microseconds for which completions are gathered; zero for none, and where the kernel cannot.
+    gather_micros: u32,
+    /// Why the kernel does not poll its network cards, if it was to.
+    napi_refused: Option<io::Error>,
 }
 
 /// The way into the kernel: the submission queue, and the call that hands it over.
@@ -77,9 +81,20 @@ pub(crate) struct Shape {
     pub(crate) abilities: Abilities,
     /// The set-up flags to try first.
     pub(crate) flavour: Flavour,
-    /// It is waited for elsewhere, so the kernel is to say in memory when it has work for this ring.
-    pub(crate) hosted: bool,
+    /// The kernel is to say in memory when it has work for this ring: for who waits elsewhere, or not at all.
+    pub(crate) tells: bool,
+    pub(crate) waits: Waits,
 }
+
+/// How a ring waits beyond what it is told: see the fields of [`Config`](crate::Config) of these names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waits {
+    pub(crate) min_wait: Duration,
+    pub(crate) napi_busy_poll: Duration,
+}
+
+/// So many completions are worth a turn at once, however long others might be gathered.
+const GATHERED: u32 = 64;
 
 /// The fewest entries a ring is still worth having with.
 const LEAST_ENTRIES: u32 = 32;
@@ -117,7 +132,7 @@ impl KernelRing {
     fn with_entries(entries: u32, shape: Shape, memory: &Memory) -> io::Result<KernelRing> {
         let mut flavour = shape.flavour;
         let ring = loop {
-            match build(entries, flavour, shape.hosted) {
+            match build(entries, flavour, shape.tells) {
                 Ok(ring) => break ring,
                 Err(error) => match (error.raw_os_error(), flavour) {
                     (Some(libc::EINVAL), Flavour::Full) => flavour = Flavour::Deferred,
@@ -141,6 +156,8 @@ impl KernelRing {
             in_flight: 0,
             eventfd: None,
             announcer: None,
+            gather_micros: 0,
+            napi_refused: None,
         };
         this.register(shape, memory)?;
         Ok(this)
@@ -153,6 +170,14 @@ impl KernelRing {
             self.queue.submitter.register_files_sparse(shape.table)?;
         }
         let buffers = &memory.buffers;
+        let Waits { min_wait, napi_busy_poll } = shape.waits;
+        if self.queue.io().params().is_feature_min_timeout() {
+            self.gather_micros = micros(min_wait);
+        }
+        if !napi_busy_poll.is_zero() {
+            let mut napi = types::Napi::new().set_busy_poll_timeout(micros(napi_busy_poll));
+            self.napi_refused = self.queue.submitter.register_napi(&mut napi).err();
+        }
         // SAFETY: the entries lie in `memory`, which outlives the ring.
         unsafe {
             self.queue.submitter.register_buf_ring_with_flags(
@@ -170,6 +195,15 @@ impl KernelRing {
 
     pub(crate) fn queue_entries(&self) -> u32 {
         self.queue.io().params().sq_entries()
+    }
+
+    /// Whether completions are gathered, as they were to be.
+    pub(crate) fn gathers(&self) -> bool {
+        self.gather_micros > 0
+    }
+
+    pub(crate) fn napi_refused(&self) -> Option<&io::Error> {
+        self.napi_refused.as_ref()
     }
 
     fn collect(&mut self, batch: &mut Vec<Completion>) {
@@ -194,7 +228,7 @@ impl KernelRing {
         loop {
             self.backlog.advance(&mut self.queue);
             // With a backlog the own entry may be in it: then what is queued goes first, and is not waited for.
-            self.queue.enter(u32::from(self.backlog.is_empty()), None)?;
+            self.queue.enter(u32::from(self.backlog.is_empty()), None, 0)?;
             let mut early = std::mem::take(&mut self.early);
             self.collect(&mut early);
             let found = early.iter().position(|completion| completion.token == own);
@@ -224,20 +258,27 @@ impl Queue {
         unsafe { &*self.ring }
     }
 
-    fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<()> {
+    /// Hands over what is queued and waits for `want` completions; with `gather` for more, so many microseconds long.
+    fn enter(&mut self, want: u32, timeout: Option<Duration>, gather: u32) -> io::Result<()> {
         // SAFETY: as in `push`.
         let queued = unsafe { self.io().submission_shared() }.len() as u32;
         let events = EnterFlags::GETEVENTS.bits();
-        let entered = match timeout {
-            Some(timeout) => {
-                let time = types::Timespec::from(timeout);
-                let arg = types::SubmitArgs::new().timespec(&time);
+        let time = timeout.map(types::Timespec::from);
+        let entered = match (&time, gather) {
+            (Some(time), _) => {
+                let arg = types::SubmitArgs::new().timespec(time).min_wait_usec(gather);
                 let flags = events | EnterFlags::EXT_ARG.bits();
                 // SAFETY: `arg` and the time it points to live through the call, and the flag says what `arg` is.
                 unsafe { self.submitter.enter(queued, want, flags, Some(&arg)) }
             }
+            (None, 1..) => {
+                let arg = types::SubmitArgs::new().min_wait_usec(gather);
+                let flags = events | EnterFlags::EXT_ARG.bits();
+                // SAFETY: as above.
+                unsafe { self.submitter.enter(queued, want, flags, Some(&arg)) }
+            }
             // SAFETY: no argument.
-            None => unsafe { self.submitter.enter::<libc::sigset_t>(queued, want, events, None) },
+            (None, 0) => unsafe { self.submitter.enter::<libc::sigset_t>(queued, want, events, None) },
         };
         match entered {
             Ok(_) => Ok(()),
@@ -261,11 +302,15 @@ impl Places<squeue::Entry> for Queue {
 
     fn hand_over(&mut self) {
         // What goes wrong goes wrong again in the next `wait`, which tells.
-        let _ = self.enter(0, Some(Duration::ZERO));
+        let _ = self.enter(0, Some(Duration::ZERO), 0);
     }
 }
 
-fn build(entries: u32, flavour: Flavour, hosted: bool) -> io::Result<IoUring> {
+fn micros(length: Duration) -> u32 {
+    u32::try_from(length.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn build(entries: u32, flavour: Flavour, tells: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder
         // One bad entry does not hold back the rest of the batch.
@@ -285,7 +330,7 @@ fn build(entries: u32, flavour: Flavour, hosted: bool) -> io::Result<IoUring> {
         // One indirection less; entries are used in order anyway.
         builder.setup_no_sqarray();
     }
-    if hosted {
+    if tells {
         // Without it, work that one `enter` leaves for the next would go unnoticed: it takes twenty pieces at a time.
         builder.setup_taskrun_flag();
     }
@@ -322,9 +367,13 @@ impl Ring for KernelRing {
         self.backlog.advance(&mut self.queue);
         let at_once = !batch.is_empty() || !self.backlog.is_empty() || timeout == Some(Duration::ZERO);
         if at_once {
-            self.queue.enter(0, None)?;
+            self.queue.enter(0, None, 0)?;
+        } else if self.gather_micros == 0 {
+            self.queue.enter(1, timeout, 0)?;
         } else {
-            self.queue.enter(1, timeout)?;
+            // The kernel gathers first, and looks at the time that is left afterwards.
+            let gather = self.gather_micros.min(timeout.map_or(u32::MAX, micros));
+            self.queue.enter(GATHERED, timeout, gather)?;
         }
         self.collect(batch);
         Ok(())
@@ -428,13 +477,13 @@ impl Drop for KernelRing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::config::Config;
     use crate::worker::memory_for;
 
-    #[test]
-    fn a_ring_that_is_gone_is_registered_no_more() {
-        let memory = memory_for(&Config { receive_buffers: 8, ..Config::default() });
+    fn small(waits: Waits, memory: &Memory) -> KernelRing {
         let abilities = Abilities {
             direct: false,
             bundle: false,
@@ -443,17 +492,62 @@ mod tests {
             set_option: false,
             bind_listen: false,
         };
+        let shape =
+            Shape { queue_entries: 32, table: 0, abilities, flavour: Flavour::Full, tells: false, waits };
+        KernelRing::new(shape, memory).expect("a small ring")
+    }
+
+    fn little_memory() -> Memory {
+        memory_for(&Config { receive_buffers: 8, ..Config::default() })
+    }
+
+    #[test]
+    fn a_ring_that_is_gone_is_registered_no_more() {
+        let memory = little_memory();
         // A task may register sixteen.
         for _ in 0..20 {
-            KernelRing::new(
-                Shape { queue_entries: 32, table: 0, abilities, flavour: Flavour::Full, hosted: false },
-                &memory,
-            )
-            .expect("a small ring");
+            small(Waits::default(), &memory);
         }
         let mut ring = IoUring::new(2).expect("a small ring");
         let (mut submitter, ..) = ring.split();
         submitter.register_ring_fd().expect("a free place");
         submitter.unregister_ring_fd().expect("it was registered");
+    }
+
+    #[test]
+    fn completions_are_gathered_for_as_long_as_was_said() {
+        let memory = little_memory();
+        let min_wait = Duration::from_millis(60);
+        let mut ring = small(Waits { min_wait, ..Waits::default() }, &memory);
+        if !ring.gathers() {
+            return eprintln!("skipped: gathering is a feature of Linux 6.12");
+        }
+        for timeout in [None, Some(Duration::from_secs(60))] {
+            // Fails at once, and is alone: without gathering it would be told at once.
+            let token = Token::new(Kind::CloseStray, Generation::default(), 0);
+            ring.submit(token, Submission::Close { descriptor: Descriptor::Plain(-1) }, &memory);
+            let (began, mut batch) = (Instant::now(), Vec::new());
+            ring.wait(timeout, &memory, &mut batch).expect("a ring that works");
+            assert_eq!(batch.len(), 1);
+            assert!(began.elapsed() >= min_wait, "told after {:?}", began.elapsed());
+        }
+        // A timer that is due earlier is not late for it.
+        let (began, mut batch) = (Instant::now(), Vec::new());
+        ring.wait(Some(Duration::from_millis(5)), &memory, &mut batch).expect("a ring that works");
+        assert!(batch.is_empty() && began.elapsed() < min_wait * 100);
+    }
+
+    #[test]
+    fn cards_are_polled_where_the_kernel_can() {
+        let memory = little_memory();
+        let waits = Waits { napi_busy_poll: Duration::from_micros(50), ..Waits::default() };
+        let ring = small(waits, &memory);
+        if let Some(error) = ring.napi_refused() {
+            return eprintln!("skipped: {error}");
+        }
+        // The kernel tells what was registered before.
+        let mut registered = types::Napi::new();
+        ring.queue.submitter.unregister_napi(&mut registered).expect("it was registered");
+        assert_eq!(registered.busy_poll_timeout(), 50);
     }
 }

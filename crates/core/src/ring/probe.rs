@@ -20,7 +20,7 @@ use crate::server::{Feature, RingKind};
 use crate::token::{Generation, Kind, Token};
 use crate::worker::memory_for;
 
-use super::kernel::{Flavour, KernelRing, Shape};
+use super::kernel::{Flavour, KernelRing, Shape, Waits};
 use super::{Abilities, Ring, Side};
 
 /// How long to wait for a completion that should be there already.
@@ -208,7 +208,8 @@ impl Bench {
             table: 8,
             abilities: abilities(direct),
             flavour: Flavour::Full,
-            hosted: false,
+            tells: false,
+            waits: Waits::default(),
         };
         let ring = KernelRing::new(shape(true), &memory);
         let ring = match ring {

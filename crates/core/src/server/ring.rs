@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::ServeError;
 use crate::operation::Memory;
 use crate::refusal::{Asked, Refusal, Surroundings};
-use crate::ring::kernel::{KernelRing, Shape};
+use crate::ring::kernel::{KernelRing, Shape, Waits};
 use crate::ring::poll::PollRing;
 use crate::ring::probe::Capabilities;
 
@@ -229,19 +229,36 @@ pub(super) fn open_uring(with: &Opening<'_>) -> Opened<KernelRing> {
         table: table_len(config.max_connections),
         abilities: with.capabilities.abilities(config),
         flavour: with.capabilities.flavour(),
-        hosted: with.hosted,
+        tells: with.hosted || !config.spin.is_zero(),
+        waits: Waits { min_wait: config.min_wait, napi_busy_poll: config.napi_busy_poll },
     };
     let ring = KernelRing::new(shape, with.memory);
     let ring = ring.map_err(|error| ServeError::Ring(refusal(&error, config, with.surroundings)))?;
     tracing::debug!(flavour = ?ring.flavour(), entries = ring.queue_entries(), "the ring is set up");
-    let notice = (ring.queue_entries() < config.queue_entries).then(|| {
-        format!(
+    let notices = shortcomings(&ring, config);
+    Ok((ring, (!notices.is_empty()).then(|| notices.join("; "))))
+}
+
+/// What this ring does without, of what was asked for.
+fn shortcomings(ring: &KernelRing, config: &Config) -> Vec<String> {
+    let mut notices = Vec::new();
+    if ring.queue_entries() < config.queue_entries {
+        notices.push(format!(
             "the kernel refused the memory for a ring of {} entries; it has {} (raise `ulimit -l`)",
             config.queue_entries,
             ring.queue_entries()
-        )
-    });
-    Ok((ring, notice))
+        ));
+    }
+    if !config.min_wait.is_zero() && !ring.gathers() {
+        notices.push("completions are not gathered: Config::min_wait needs Linux 6.12".into());
+    }
+    if let Some(error) = ring.napi_refused() {
+        notices.push(format!(
+            "the kernel does not poll its network cards ({error}): Config::napi_busy_poll needs Linux 6.9 with \
+             CONFIG_NET_RX_BUSY_POLL"
+        ));
+    }
+    notices
 }
 
 pub(super) fn open_poll(with: &Opening<'_>) -> Opened<PollRing> {

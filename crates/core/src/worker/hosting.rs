@@ -109,114 +109,20 @@ impl<R: Ring> Hosting for Worker<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::os::fd::RawFd;
-
+    use super::super::late::{Late, worker_on};
     use super::*;
-    use crate::address::Address;
-    use crate::fs::FileStat;
-    use crate::operation::{Completion, Descriptor, Outcome, Submission};
-    use crate::ring::{Abilities, Side};
-    use crate::time::SystemClock;
-    use crate::token::{Generation, Kind, Token};
-    use crate::udp::UdpOptions;
-    use crate::wake::Kick;
-    use crate::worker::memory_for;
-
-    /// A ring on which something completes just before it is hushed no more, so many times: then nothing announces it.
-    struct Late {
-        times: u32,
-        completed: u32,
-        announces: bool,
-    }
-
-    impl Ring for Late {
-        fn abilities(&self) -> Abilities {
-            let (direct, bundle, budget) = (false, false, false);
-            Abilities { direct, bundle, budget, socket: false, set_option: false, bind_listen: false }
-        }
-
-        fn submit(&mut self, _: Token, _: Submission, _: &Memory) {}
-
-        fn wait(
-            &mut self,
-            timeout: Option<Duration>,
-            _: &Memory,
-            batch: &mut Vec<Completion>,
-        ) -> io::Result<()> {
-            assert_eq!(timeout, Some(Duration::ZERO), "it is not this thread's to wait");
-            let token = Token::new(Kind::Cancel, Generation::default(), 0);
-            let completion = Completion { token, outcome: Outcome::Cancelled, more: false, buffer: None };
-            batch.extend((0..std::mem::take(&mut self.completed)).map(|_| completion));
-            Ok(())
-        }
-
-        fn perform(&mut self, _: Submission, _: &Memory) -> io::Result<u32> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn kick(&mut self, _: &Memory, _: Token) -> io::Result<Box<dyn Kick>> {
-            panic!("whoever hosts is told by the bell")
-        }
-
-        fn kicked(&mut self, _: &Completion, _: &Memory) {}
-
-        fn address(&mut self, _: Descriptor, _: Side) -> io::Result<Address> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn bind_datagrams(&mut self, _: SocketAddr, _: &UdpOptions) -> io::Result<Descriptor> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn has_offsets(&self, _: RawFd) -> bool {
-            false
-        }
-
-        fn stats_at_once(&self, _: RawFd) -> bool {
-            false
-        }
-
-        fn stat_now(&self, _: RawFd) -> io::Result<FileStat> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn announce(&mut self) -> io::Result<OwnedFd> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn hush(&mut self, hushed: bool) {
-            self.announces = !hushed;
-            if !hushed && self.times > 0 {
-                self.times -= 1;
-                self.completed += 1;
-            }
-        }
-
-        fn hand_over(&mut self) {}
-
-        fn has_work(&self) -> bool {
-            false
-        }
-
-        fn in_flight(&self) -> u64 {
-            0
-        }
-    }
 
     #[test]
     fn what_completes_before_it_is_announced_again_is_found() {
-        let config = Config { receive_buffers: 2, ..Config::default() };
-        let (bell, memory) = (Bell::default(), memory_for(&config));
-        let ring = Late { times: 3, completed: 0, announces: true };
-        let clock = Box::new(SystemClock::new());
-        let factory: Factory = Box::new(|_| unreachable!("nobody comes"));
-        let mut worker = Worker::hosted(bell, ring, memory, config, clock, factory);
+        let ring = Late { times: 3, ..Late::default() };
+        let mut worker = worker_on(ring, Config::default());
         for found in 1..=3 {
             assert_eq!(Hosting::turn(&mut worker).expect("a ring that works"), Turned::Idle(None));
             assert_eq!((worker.counters.completions, worker.ring.announces), (found, true));
         }
         assert_eq!(Hosting::turn(&mut worker).expect("a ring that works"), Turned::Idle(None));
         assert_eq!(worker.counters.completions, 3);
+        let slept = worker.ring.waits.iter().any(|wait| *wait != Some(Duration::ZERO));
+        assert!(!slept, "it is not this thread's to wait");
     }
 }

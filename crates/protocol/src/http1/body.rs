@@ -2,8 +2,8 @@
 
 use super::chunk::ChunkLine;
 use super::error::BodyError;
-use super::head::{BodyLength, MAX_FIELDS};
-use super::limits::Limits;
+use super::head::BodyLength;
+use super::limits::{Limits, MAX_FIELDS};
 use super::scan::{Flaw, HeadScan, ScanLimits};
 use super::trailers::Trailers;
 use crate::codec::{Codec, Decoded};

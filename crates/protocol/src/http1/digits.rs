@@ -9,21 +9,21 @@ pub(super) struct Digits {
 
 impl Digits {
     pub(super) fn decimal(value: u64) -> Self {
-        Self::in_base(value, 10)
+        Self::in_base::<10>(value)
     }
 
     pub(super) fn hexadecimal(value: u64) -> Self {
-        Self::in_base(value, 16)
+        Self::in_base::<16>(value)
     }
 
     /// 20 digits hold any 64 bits in base 10 and above.
     #[inline]
-    fn in_base(mut value: u64, base: u64) -> Self {
+    fn in_base<const BASE: u64>(mut value: u64) -> Self {
         let mut text = [b'0'; 20];
         let mut start = text.len() - 1;
         loop {
-            text[start] = b"0123456789abcdef"[(value % base) as usize];
-            value /= base;
+            text[start] = b"0123456789abcdef"[(value % BASE) as usize];
+            value /= BASE;
             if value == 0 {
                 return Digits { text, start };
             }

@@ -35,7 +35,7 @@ pub enum RequestError {
     FieldValue,
     /// A field line is longer than [`Limits::field_line`](super::Limits) (RFC 6585 5). 431.
     FieldTooLong,
-    /// There are more fields than slots for them (RFC 6585 5). 431.
+    /// There are more fields than [`Limits::fields`](super::Limits) (RFC 6585 5). 431.
     TooManyFields,
     /// The head is longer than [`Limits::head`](super::Limits) (RFC 6585 5). 431.
     HeadTooLong,

@@ -2,7 +2,9 @@
 
 use super::error::RequestError;
 use super::grammar::{decimal, elements, is_host, is_token, trim};
-use super::head::{BodyLength, Field, Version};
+use super::head::{BodyLength, Version};
+use super::lanes::{find, unlike_hosts};
+use super::tokens::Line;
 
 /// What was noted of the fields seen so far.
 #[derive(Debug, Default)]
@@ -17,45 +19,56 @@ pub(super) struct Facts<'a> {
     pub(super) upgrade: bool,
     expects_continue: bool,
     expects_other: bool,
+    /// The first field that says what it must not.
+    flaw: Option<RequestError>,
 }
 
 impl<'a> Facts<'a> {
-    /// Takes note of one field of a request. Nearly all are told apart by their length and first letter alone.
+    /// Takes note of one field of a request.
     #[inline]
-    pub(super) fn note_request(&mut self, field: &Field<'a>) -> Result<(), RequestError> {
-        let name = field.name.as_bytes();
-        match (name.len(), name[0] | 0x20) {
-            (4, b'h') if name.eq_ignore_ascii_case(b"host") => self.note_host(field.value),
-            (6, b'e') if name.eq_ignore_ascii_case(b"expect") => {
-                self.note_expectation(field.value);
-                Ok(())
-            }
-            _ => self.note(field),
+    pub(super) fn note_request(&mut self, line: Line<'a>) {
+        match line.name.len() {
+            4 if is(line.name, b"Host") => self.note_host(line),
+            6 if is(line.name, b"Expect") => self.note_expectation(line.value),
+            _ => self.note(line),
         }
     }
 
     /// Takes note of one field of any message.
     #[inline]
-    pub(super) fn note(&mut self, field: &Field<'a>) -> Result<(), RequestError> {
-        let name = field.name.as_bytes();
-        match (name.len(), name[0] | 0x20) {
-            (10, b'c') if name.eq_ignore_ascii_case(b"connection") => {
-                self.note_connection(field.value);
-                Ok(())
-            }
-            (14, b'c') if name.eq_ignore_ascii_case(b"content-length") => self.note_length(field.value),
-            (17, b't') if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_encoding(field.value),
-            (14, b'c') if name.eq_ignore_ascii_case(b"content_length") => Err(RequestError::LookAlike),
-            (17, b't') if name.eq_ignore_ascii_case(b"transfer_encoding") => Err(RequestError::LookAlike),
-            _ => Ok(()),
+    pub(super) fn note(&mut self, line: Line<'a>) {
+        let Line { name, value, .. } = line;
+        match name.len() {
+            10 if is(name, b"Connection") => self.note_connection(value),
+            14 if is(name, b"Content-Length") => self.note_length(value),
+            17 if is(name, b"Transfer-Encoding") => self.note_encoding(value),
+            14 if is(name, b"Content_Length") => self.refuse(RequestError::LookAlike),
+            17 if is(name, b"Transfer_Encoding") => self.refuse(RequestError::LookAlike),
+            _ => {}
         }
     }
 
-    fn note_host(&mut self, value: &'a [u8]) -> Result<(), RequestError> {
-        if self.host.replace(value).is_some() {
-            return Err(RequestError::HostRepeated);
+    /// What was wrong first, if anything was.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        self.flaw.map_or(Ok(()), Err)
+    }
+
+    #[cold]
+    fn refuse(&mut self, flaw: RequestError) {
+        self.flaw.get_or_insert(flaw);
+    }
+
+    #[inline]
+    fn note_host(&mut self, line: Line<'a>) {
+        if self.host.replace(line.value).is_some() {
+            self.refuse(RequestError::HostRepeated);
         }
-        if is_host(value) { Ok(()) } else { Err(RequestError::Host) }
+        // Most are a plain name, in front of a CR.
+        let is_plain = !line.value.is_empty() && find(line.rest, 0, unlike_hosts) == Some(line.value.len());
+        if !is_plain && !is_host(line.value) {
+            self.refuse(RequestError::Host);
+        }
     }
 
     fn note_expectation(&mut self, value: &[u8]) {
@@ -87,23 +100,24 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn note_length(&mut self, value: &[u8]) -> Result<(), RequestError> {
+    fn note_length(&mut self, value: &[u8]) {
         if self.length.is_some() || value.contains(&b',') {
-            return Err(RequestError::ContentLengthRepeated);
+            return self.refuse(RequestError::ContentLengthRepeated);
         }
         // Leading zeros are digits to the RFC, and octal to some: two readings of one length.
         let ambiguous = matches!(value, [b'0', _, ..]);
-        let length = decimal(value).filter(|_| !ambiguous).ok_or(RequestError::ContentLength)?;
-        self.length = Some(length);
-        Ok(())
+        self.length = decimal(value).filter(|_| !ambiguous);
+        if self.length.is_none() {
+            self.refuse(RequestError::ContentLength);
+        }
     }
 
-    fn note_encoding(&mut self, value: &[u8]) -> Result<(), RequestError> {
+    fn note_encoding(&mut self, value: &[u8]) {
         self.has_encoding = true;
         for coding in elements(value) {
             // Nothing may follow `chunked`, be it itself or another coding.
             if self.chunked {
-                return Err(RequestError::TransferEncoding);
+                return self.refuse(RequestError::TransferEncoding);
             }
             let mut parts = coding.splitn(2, |&byte| byte == b';');
             let name = trim(parts.next().unwrap_or_default());
@@ -113,10 +127,9 @@ impl<'a> Facts<'a> {
             } else if is_token(name) && !name.eq_ignore_ascii_case(b"chunked") {
                 self.foreign_coding = true;
             } else {
-                return Err(RequestError::TransferEncoding);
+                return self.refuse(RequestError::TransferEncoding);
             }
         }
-        Ok(())
     }
 
     /// RFC 9112 6.3 for a message of `version` that has a body only if its fields say so.
@@ -151,4 +164,10 @@ impl<'a> Facts<'a> {
         }
         if self.expects_other { Err(RequestError::Expectation) } else { Ok(self.expects_continue) }
     }
+}
+
+/// Whether `name` is `known`, in any case; soonest if it is written just so.
+#[inline(always)]
+fn is(name: &[u8], known: &[u8]) -> bool {
+    name == known || name.eq_ignore_ascii_case(known)
 }

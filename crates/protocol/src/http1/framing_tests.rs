@@ -3,7 +3,8 @@
 use std::format;
 
 use super::request_tests::{decode, error_of};
-use super::{BodyLength, Limits, RequestDecoder, RequestError, field_slots};
+use super::{BodyLength, Limits, RequestDecoder, RequestError};
+use crate::Codec;
 
 #[test]
 fn hosts() {
@@ -171,8 +172,7 @@ fn message_lengths() {
         ("Content-Length: 5\r\nTransfer-Encoding: gzip\r\n", Err(LengthAndEncoding)),
     ] {
         let input = format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut slots = field_slots::<8>();
-        assert_eq!(decode(input.as_bytes(), &mut slots).map(|head| head.body()), body, "{lines:?}");
+        assert_eq!(decode(input.as_bytes()).map(|head| head.body()), body, "{lines:?}");
     }
     for lines in ["", "Content-Length: 5\r\n", "Connection: keep-alive\r\n"] {
         let old = format!("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n{lines}\r\n");
@@ -211,8 +211,7 @@ fn connections() {
         ("1.0", "Connection: x\r\n", false),
     ] {
         let input = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
-        let mut slots = field_slots::<8>();
-        let head = decode(input.as_bytes(), &mut slots).unwrap();
+        let head = decode(input.as_bytes()).unwrap();
         assert_eq!(head.keep_alive(), keep_alive, "{input:?}");
         assert_eq!(head.exchange().keep_alive(), keep_alive);
     }
@@ -240,8 +239,7 @@ fn expectations_and_upgrades() {
         (old, "x", Ok(false)),
     ] {
         let input = format!("{start}Expect: {expect}\r\n\r\n");
-        let mut slots = field_slots::<8>();
-        let found = decode(input.as_bytes(), &mut slots).map(|head| head.expects_continue());
+        let found = decode(input.as_bytes()).map(|head| head.expects_continue());
         assert_eq!(found, result, "{input:?}");
     }
     for (version, lines, upgrade) in [
@@ -252,16 +250,14 @@ fn expectations_and_upgrades() {
         ("1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n", None),
     ] {
         let input = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
-        let mut slots = field_slots::<8>();
-        assert_eq!(decode(input.as_bytes(), &mut slots).unwrap().upgrade(), upgrade, "{input:?}");
+        assert_eq!(decode(input.as_bytes()).unwrap().upgrade(), upgrade, "{input:?}");
     }
 }
 
 #[test]
 fn limits_hold_to_the_byte() {
-    let limits = Limits { request_line: 20, field_line: 12, head: 60, ..Limits::default() };
-    let error_of =
-        |head: &str| RequestDecoder::new(limits).decode(head.as_bytes(), &mut field_slots::<3>()).err();
+    let limits = Limits { request_line: 20, field_line: 12, fields: 3, head: 60, ..Limits::default() };
+    let error_of = |head: &str| RequestDecoder::new(limits).decode(head.as_bytes()).err();
     let head = |target: usize, value: usize| {
         format!("GET /{} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "t".repeat(target), "v".repeat(value))
     };

@@ -1,5 +1,7 @@
 //! The character classes of HTTP, as one table.
 
+use super::lanes::{controls, find, unlike_names};
+
 const TOKEN: u8 = 1 << 0;
 const VALUE: u8 = 1 << 1;
 const PATH: u8 = 1 << 2;
@@ -73,7 +75,7 @@ fn span(bytes: &[u8], class: u8) -> usize {
 /// RFC 9110 5.6.2: `token`, which is never empty.
 #[inline]
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && span(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && (find(bytes, 0, unlike_names).is_none() || span(bytes, TOKEN) == bytes.len())
 }
 
 #[inline]
@@ -82,11 +84,9 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// RFC 9110 5.5: bytes that a field value can hold: no CR, LF, NUL or other control.
-///
-/// Without an early exit, and so with vector units: values are long, and nearly all are good.
 #[inline]
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |good, &byte| good & ((byte >= b' ') & (byte != 0x7f) | (byte == b'\t')))
+    find(bytes, 0, controls).is_none_or(|at| bytes[at..].iter().all(|&byte| is_value_byte(byte)))
 }
 
 #[inline]

@@ -1,29 +1,8 @@
 //! A head is the start line and the fields of a request, borrowed from the input.
 
 use super::exchange::Exchange;
+use super::fields::Fields;
 use super::target::Target;
-
-/// One field line: a name, which is a token, and a value without the white space around it (RFC 9112 5).
-///
-/// `name` is as the sender wrote it: compare it without regard to case.
-pub type Field<'a> = httparse::Header<'a>;
-
-/// A place for one [`Field`], lent to a decoder by its caller; see [`field_slots`].
-pub type FieldSlot<'a> = core::mem::MaybeUninit<Field<'a>>;
-
-/// How many fields a head may have if the caller has no reason for another number.
-pub const MAX_FIELDS: usize = 100;
-
-/// Room for `N` fields, not initialised: it costs nothing until fields are written to it.
-///
-/// ```
-/// let mut slots = campanile_protocol::http1::field_slots::<32>();
-/// # let _: &mut [campanile_protocol::http1::FieldSlot<'_>] = &mut slots;
-/// ```
-#[inline]
-pub const fn field_slots<'a, const N: usize>() -> [FieldSlot<'a>; N] {
-    [const { FieldSlot::uninit() }; N]
-}
 
 /// The version of a message; there are two (RFC 9112 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +74,15 @@ impl<'a> Method<'a> {
         }
     }
 
+    /// The method that a request line begins with.
+    #[inline]
+    pub(super) fn of_token(token: &'a [u8]) -> Self {
+        match token {
+            b"GET" => Method::Get,
+            _ => Method::of(core::str::from_utf8(token).unwrap_or_default()),
+        }
+    }
+
     /// The method as it stands on the wire.
     pub const fn as_str(self) -> &'a str {
         match self {
@@ -134,13 +122,13 @@ impl BodyLength {
 
 /// The head of a request: valid by every rule of RFC 9112 that a server must enforce.
 ///
-/// `'a` is the input, `'h` the slots that hold the fields.
+/// `'a` is the input.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestHead<'h, 'a> {
+pub struct RequestHead<'a> {
     pub(super) method: Method<'a>,
     pub(super) target: Target<'a>,
     pub(super) version: Version,
-    pub(super) fields: &'h [Field<'a>],
+    pub(super) fields: Fields<'a>,
     pub(super) host: Option<&'a [u8]>,
     pub(super) body: BodyLength,
     pub(super) keep_alive: bool,
@@ -148,7 +136,7 @@ pub struct RequestHead<'h, 'a> {
     pub(super) wants_upgrade: bool,
 }
 
-impl<'h, 'a> RequestHead<'h, 'a> {
+impl<'a> RequestHead<'a> {
     /// The method.
     pub fn method(&self) -> Method<'a> {
         self.method
@@ -170,7 +158,7 @@ impl<'h, 'a> RequestHead<'h, 'a> {
     }
 
     /// The field lines in the order they came in.
-    pub fn fields(&self) -> &'h [Field<'a>] {
+    pub fn fields(&self) -> Fields<'a> {
         self.fields
     }
 
@@ -180,8 +168,8 @@ impl<'h, 'a> RequestHead<'h, 'a> {
     }
 
     /// The values of all fields called `name`, in any case.
-    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'n, 'h, 'a> {
-        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'n, 'a> {
+        self.fields.values(name)
     }
 
     /// Host and perhaps port that the request is for: those of the target if it has some, else those of the Host field

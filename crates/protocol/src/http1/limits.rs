@@ -1,8 +1,12 @@
 //! Limits bound what one message may make the receiver hold.
 
-/// Bounds on the parts of a message that must be held whole until they are complete; all in bytes.
+/// Fields that a head, or the trailers of a body, may have if nobody says otherwise.
+pub const MAX_FIELDS: usize = 100;
+
+/// Bounds on the parts of a message that must be held whole until they are complete; in bytes if not said
+/// otherwise.
 ///
-/// Bodies have no bound here: they pass in pieces. The count of fields is bounded by the slots lent to the decoder.
+/// Bodies have no bound here: they pass in pieces.
 ///
 /// ```
 /// use campanile_protocol::http1::Limits;
@@ -16,6 +20,8 @@ pub struct Limits {
     pub request_line: usize,
     /// One field line, without CRLF: 431 beyond. Default 8 KiB.
     pub field_line: usize,
+    /// Field lines of a head, as a count: 431 beyond. Default 100.
+    pub fields: usize,
     /// The whole head, with the empty line that ends it and any before it: 431 beyond. Default 16 KiB.
     pub head: usize,
     /// The extensions of one chunk, from the end of its size to CRLF. Default 256.
@@ -29,6 +35,7 @@ impl Default for Limits {
         Limits {
             request_line: 8 * 1024,
             field_line: 8 * 1024,
+            fields: MAX_FIELDS,
             head: 16 * 1024,
             chunk_extension: 256,
             trailers: 8 * 1024,

@@ -11,14 +11,13 @@
 //!
 //! ```
 //! use campanile_protocol::http1::{
-//!     BodyDecoder, BodyPart, Exchange, Limits, RequestDecoder, RequestError, ResponseWriter, WriteError, field_slots,
+//!     BodyDecoder, BodyPart, Exchange, Limits, RequestDecoder, RequestError, ResponseWriter, WriteError,
 //! };
 //! use campanile_protocol::{Codec, Decoded};
 //!
 //! /// Answers the request that `input` begins with, and returns the bytes it took; 0 if it is not whole.
 //! fn answer(heads: &mut RequestDecoder, input: &[u8], out: &mut Vec<u8>) -> Result<usize, RequestError> {
-//!     let mut slots = field_slots::<64>();
-//!     let Decoded::Frame { frame: head, consumed } = heads.decode(input, &mut slots)? else { return Ok(0) };
+//!     let Decoded::Frame { frame: head, consumed } = heads.decode(input)? else { return Ok(0) };
 //!     let mut taken = consumed;
 //!     let mut body = BodyDecoder::new(head.body(), heads.limits());
 //!     let mut size = 0;
@@ -89,8 +88,8 @@
 //! | Expect in HTTP/1.0; one that is not `100-continue` | ignored; 417 | 9110 10.1.1 |
 //! | `Connection: close` beside `keep-alive` | closes | 9112 9.3 |
 //!
-//! The tokenizer is httparse; what it lets through and RFC 9112 forbids is checked on top, in the pass over the fields
-//! that is made anyway.
+//! A whole head is cut and judged in one pass, eight bytes at a time. What is not whole, or has a flaw, goes to a slower
+//! walk over its lines, which says what is wrong. The two have to agree: a head that only one of them takes is refused.
 
 mod body;
 mod body_encoder;
@@ -101,8 +100,10 @@ mod exchange;
 mod facts;
 mod field_block;
 mod field_line;
+mod fields;
 mod grammar;
 mod head;
+mod lanes;
 mod limits;
 mod request;
 mod request_writer;
@@ -111,6 +112,7 @@ mod response_decoder;
 mod scan;
 mod status;
 mod target;
+mod tokens;
 mod trailers;
 mod watch;
 
@@ -120,8 +122,9 @@ pub use error::{BodyError, RequestError, ResponseError, WriteError};
 pub use exchange::Exchange;
 pub use field_block::FieldBlock;
 pub use field_line::FieldLine;
-pub use head::{BodyLength, Field, FieldSlot, MAX_FIELDS, Method, RequestHead, Version, field_slots};
-pub use limits::Limits;
+pub use fields::{Field, Fields};
+pub use head::{BodyLength, Method, RequestHead, Version};
+pub use limits::{Limits, MAX_FIELDS};
 pub use request::RequestDecoder;
 pub use request_writer::RequestWriter;
 pub use response::{ResponseWriter, write_continue, write_interim, write_switching_protocols};

@@ -1,33 +1,29 @@
 //! The request decoder finds request heads in the bytes of a connection.
 
-use httparse::Status;
-
 use super::error::RequestError;
 use super::facts::Facts;
+use super::fields::Fields;
 use super::grammar::{is_token, is_visible};
-use super::head::{Field, FieldSlot, Method, RequestHead, Version};
+use super::head::{Method, RequestHead, Version};
 use super::limits::Limits;
 use super::scan::Flaw;
 use super::target::Target;
-use super::watch::{HeadWatch, follows_crlf};
-use crate::codec::Decoded;
+use super::tokens::{self, MAX_METHOD};
+use super::watch::HeadWatch;
+use crate::codec::{Codec, Decoded};
 
-/// Longer methods are answered 501; the longest that is registered has 17 bytes.
-const MAX_METHOD: usize = 32;
-
-/// Finds request heads, by the rules of [`Codec`](crate::Codec), with slots lent for the fields.
+/// Finds request heads.
 ///
 /// A head that is whole in the input is found in one pass that copies and allocates nothing. A head that arrives in
 /// pieces is searched for its end as it arrives, and only then read: each byte is looked at a fixed number of times.
 ///
 /// ```
-/// use campanile_protocol::Decoded;
-/// use campanile_protocol::http1::{BodyLength, Limits, Method, RequestDecoder, field_slots};
+/// use campanile_protocol::http1::{BodyLength, Limits, Method, RequestDecoder};
+/// use campanile_protocol::{Codec, Decoded};
 ///
 /// let mut decoder = RequestDecoder::new(Limits::default());
-/// let mut slots = field_slots::<32>();
 /// let input = b"GET /hello?x=1 HTTP/1.1\r\nHost: example.com\r\n\r\nGET ...";
-/// let Decoded::Frame { frame: head, consumed } = decoder.decode(input, &mut slots)? else { panic!() };
+/// let Decoded::Frame { frame: head, consumed } = decoder.decode(input)? else { panic!() };
 /// assert_eq!(head.method(), Method::Get);
 /// assert_eq!(head.path(), "/hello");
 /// assert_eq!(head.field("HOST"), Some(&b"example.com"[..]));
@@ -51,6 +47,11 @@ impl RequestDecoder {
     pub fn limits(&self) -> &Limits {
         &self.watch.limits
     }
+}
+
+impl Codec for RequestDecoder {
+    type Frame<'a> = RequestHead<'a>;
+    type Error = RequestError;
 
     /// Looks for one head at the start of `input`, which is everything not yet consumed.
     ///
@@ -60,31 +61,24 @@ impl RequestDecoder {
     /// # Errors
     /// The first thing that is wrong with the head; the connection cannot be read further.
     #[inline]
-    pub fn decode<'h, 'a>(
-        &mut self,
-        input: &'a [u8],
-        slots: &'h mut [FieldSlot<'a>],
-    ) -> Result<Decoded<RequestHead<'h, 'a>>, RequestError> {
-        let (window, max_fields) = (self.watch.window(input), slots.len());
-        if self.watch.is_waiting(window, max_fields, check_request_line)? {
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<RequestHead<'a>>, RequestError> {
+        let window = self.watch.window(input);
+        if self.watch.is_waiting(window, check_request_line)? {
             return Ok(Decoded::More { at_least: 1 });
         }
         let start = skip_empty_lines(window);
-        let mut request = httparse::Request::new(&mut []);
-        // What the tokenizer refuses is named by the watch, once its line is complete.
-        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(&window[start..], slots) else {
-            self.watch.begin(window, max_fields, check_request_line)?;
+        let Some((read, length)) = read_head(&window[start..], self.watch.limits.fields) else {
+            self.watch.begin(window, check_request_line)?;
             return Ok(Decoded::More { at_least: 1 });
         };
         let head = &window[..start + length];
-        self.watch.check_lengths(head, max_fields, check_request_line)?;
-        let request_line = (request.method, request.path, request.version);
-        match read_head(&head[start..], request_line, request.headers) {
+        self.watch.check_lengths(head, check_request_line)?;
+        match read {
             Ok(frame) => {
                 self.watch.reset();
                 Ok(Decoded::Frame { frame, consumed: head.len() })
             }
-            Err(error) => Err(self.watch.explain(head, max_fields, check_request_line, error)),
+            Err(error) => Err(self.watch.explain(head, check_request_line, error)),
         }
     }
 
@@ -92,12 +86,8 @@ impl RequestDecoder {
     ///
     /// # Errors
     /// As [`decode`](Self::decode), and [`RequestError::Truncated`].
-    pub fn decode_end<'h, 'a>(
-        &mut self,
-        input: &'a [u8],
-        slots: &'h mut [FieldSlot<'a>],
-    ) -> Result<Option<(RequestHead<'h, 'a>, usize)>, RequestError> {
-        match self.decode(input, slots)? {
+    fn decode_end<'a>(&mut self, input: &'a [u8]) -> Result<Option<(RequestHead<'a>, usize)>, RequestError> {
+        match self.decode(input)? {
             Decoded::Frame { frame, consumed } => Ok(Some((frame, consumed))),
             Decoded::More { .. } if skip_empty_lines(input) == input.len() => Ok(None),
             Decoded::More { .. } => Err(RequestError::Truncated),
@@ -115,58 +105,35 @@ fn skip_empty_lines(input: &[u8]) -> usize {
     start
 }
 
-/// What the tokenizer found in the request line.
-type RequestLine<'a> = (Option<&'a str>, Option<&'a str>, Option<u8>);
-
-/// Checks on a tokenized head what the tokenizer lets through, and reads what its fields say, in one pass.
+/// Reads a head and what its fields say in one pass, and says how long it is; or what is wrong with it as a whole.
+/// `None` if it is not whole, or one of its lines has a flaw.
 #[inline]
-fn read_head<'h, 'a>(
-    head: &'a [u8],
-    request_line: RequestLine<'a>,
-    fields: &'h [Field<'a>],
-) -> Result<RequestHead<'h, 'a>, RequestError> {
-    let (Some(method), Some(target), Some(minor)) = request_line else {
-        return Err(RequestError::RequestLine);
-    };
-    if head[0] == b'\n' || !head.ends_with(b"\r\n\r\n") {
-        return Err(RequestError::BareLf);
-    }
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let method = read_method(method)?;
-    let target = Target::parse(method, target)?;
+fn read_head(head: &[u8], most_fields: usize) -> Option<(Result<RequestHead<'_>, RequestError>, usize)> {
+    let (method, target, version, lines) = tokens::request_line(head)?;
     let mut facts = Facts::default();
-    for field in fields {
-        if !follows_crlf(head, field.name) {
-            return Err(RequestError::BareLf);
+    let (fields, body) = Fields::read(lines, most_fields, |line| facts.note_request(line))?;
+    let judge = || {
+        facts.check()?;
+        if facts.host.is_none() && version == Version::Http11 {
+            return Err(RequestError::HostMissing);
         }
-        facts.note_request(field)?;
-    }
-    if facts.host.is_none() && version == Version::Http11 {
-        return Err(RequestError::HostMissing);
-    }
-    let body = facts.body(version)?;
-    if method == Method::Trace && !body.is_empty() {
-        return Err(RequestError::TraceBody);
-    }
-    Ok(RequestHead {
-        method,
-        target,
-        version,
-        fields,
-        host: facts.host,
-        body,
-        keep_alive: facts.persists(version),
-        expects_continue: facts.continuation(version)? && !body.is_empty(),
-        wants_upgrade: facts.upgrade && version == Version::Http11,
-    })
-}
-
-#[inline]
-fn read_method(method: &str) -> Result<Method<'_>, RequestError> {
-    if method.len() > MAX_METHOD {
-        return Err(RequestError::MethodTooLong);
-    }
-    Ok(Method::of(method))
+        let body = facts.body(version)?;
+        if method == Method::Trace && !body.is_empty() {
+            return Err(RequestError::TraceBody);
+        }
+        Ok(RequestHead {
+            method,
+            target,
+            version,
+            fields,
+            host: facts.host,
+            body,
+            keep_alive: facts.persists(version),
+            expects_continue: facts.continuation(version)? && !body.is_empty(),
+            wants_upgrade: facts.upgrade && version == Version::Http11,
+        })
+    };
+    Some((judge(), head.len() - body.len()))
 }
 
 /// RFC 9112 3: `method SP request-target SP HTTP-version`, for lines that arrive apart from the rest of their head.
@@ -177,15 +144,19 @@ fn check_request_line(line: &[u8]) -> Result<(), RequestError> {
     else {
         return Err(RequestError::RequestLine);
     };
-    let method = core::str::from_utf8(method).ok().filter(|method| is_token(method.as_bytes()));
-    let method = read_method(method.ok_or(RequestError::Method)?)?;
-    let target = core::str::from_utf8(target).ok().filter(|target| is_visible(target.as_bytes()));
+    if !is_token(method) {
+        return Err(RequestError::Method);
+    }
+    if method.len() > MAX_METHOD {
+        return Err(RequestError::MethodTooLong);
+    }
     match version {
         b"HTTP/1.1" | b"HTTP/1.0" => {}
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(RequestError::Version),
         _ => return Err(RequestError::RequestLine),
     }
-    Target::parse(method, target.ok_or(RequestError::Target)?).map(|_| ())
+    let target = Some(target).filter(|target| is_visible(target)).ok_or(RequestError::Target)?;
+    Target::parse(Method::of_token(method), target).map(|_| ())
 }
 
 impl From<Flaw> for RequestError {

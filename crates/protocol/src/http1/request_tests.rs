@@ -4,16 +4,11 @@ use alloc::vec::Vec;
 use std::format;
 use std::string::String;
 
-use super::{
-    FieldSlot, Limits, Method, RequestDecoder, RequestError, RequestHead, TargetForm, Version, field_slots,
-};
-use crate::Decoded;
+use super::{Limits, Method, RequestDecoder, RequestError, RequestHead, TargetForm, Version};
+use crate::{Codec, Decoded};
 
-pub(super) fn decode<'h, 'a>(
-    input: &'a [u8],
-    slots: &'h mut [FieldSlot<'a>],
-) -> Result<RequestHead<'h, 'a>, RequestError> {
-    match RequestDecoder::new(Limits::default()).decode(input, slots)? {
+pub(super) fn decode(input: &[u8]) -> Result<RequestHead<'_>, RequestError> {
+    match RequestDecoder::new(Limits::default()).decode(input)? {
         Decoded::Frame { frame, consumed } => {
             assert_eq!(consumed, input.len());
             Ok(frame)
@@ -23,7 +18,7 @@ pub(super) fn decode<'h, 'a>(
 }
 
 pub(super) fn error_of(input: &[u8]) -> Option<RequestError> {
-    decode(input, &mut field_slots::<16>()).err()
+    decode(input).err()
 }
 
 /// The error of a GET of `/` with Host and these lines.
@@ -123,8 +118,7 @@ fn targets() {
         ("OPTIONS / HTTP/1.1", TargetForm::Origin, None, "/", None),
     ] {
         let input = format!("{line}\r\nHost: a\r\n\r\n");
-        let mut slots = field_slots::<4>();
-        match decode(input.as_bytes(), &mut slots) {
+        match decode(input.as_bytes()) {
             Ok(head) => {
                 let target = head.target();
                 let found = (target.form(), target.authority(), target.path(), target.query());
@@ -247,8 +241,7 @@ fn control_bytes_are_refused_everywhere() {
             bad.insert(at, byte);
             // White space around a value is none of its bytes, and an empty line may precede the head.
             let harmless = byte == b'\t' && matches!(at, 22..=24 | 30..=34);
-            let mut slots = field_slots::<8>();
-            let decoded = RequestDecoder::new(Limits::default()).decode(&bad, &mut slots);
+            let decoded = RequestDecoder::new(Limits::default()).decode(&bad);
             let is_refused = match decoded {
                 Err(_) => true,
                 Ok(Decoded::More { .. }) => false,
@@ -345,19 +338,17 @@ fn statuses() {
 
 #[test]
 fn what_is_not_http_is_refused_at_its_first_byte() {
-    let mut slots = field_slots::<4>();
-    let tls = RequestDecoder::new(Limits::default()).decode(b"\x16\x03\x01", &mut slots);
+    let tls = RequestDecoder::new(Limits::default()).decode(b"\x16\x03\x01");
     assert_eq!(tls.err(), Some(RequestError::RequestLine));
 }
 
 #[test]
 fn a_head_shows_what_was_sent() {
     let input = b"DELETE /a HTTP/1.0\r\nHost: b:1\r\nX-A: 1\r\nx-a:2\r\n\r\n";
-    let mut slots = field_slots::<8>();
-    let head = decode(input, &mut slots).unwrap();
+    let head = decode(input).unwrap();
     assert_eq!((head.method(), head.version()), (Method::Delete, Version::Http10));
     assert_eq!(head.method().as_str(), "DELETE");
-    assert_eq!(head.fields().iter().map(|field| field.name).collect::<Vec<_>>(), ["Host", "X-A", "x-a"]);
+    assert_eq!(head.fields().map(|field| field.name).collect::<Vec<_>>(), ["Host", "X-A", "x-a"]);
     assert_eq!(head.values("X-a").collect::<Vec<_>>(), [b"1", b"2"]);
     assert_eq!(head.field("none"), None);
     assert_eq!(head.host(), Some("b:1"));
@@ -376,8 +367,7 @@ fn an_input_may_end_behind_empty_lines_but_not_inside_a_head() {
         (b"G", Err(RequestError::Truncated)),
         (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n", Err(RequestError::Truncated)),
     ] {
-        let mut slots = field_slots::<4>();
-        let found = RequestDecoder::new(Limits::default()).decode_end(input, &mut slots);
+        let found = RequestDecoder::new(Limits::default()).decode_end(input);
         assert_eq!(
             found.map(|found| found.map(|(_, consumed)| consumed)),
             expected,

@@ -45,7 +45,7 @@ impl<'s, S: Sink + ?Sized> RequestWriter<'s, S> {
     pub fn begin(sink: &'s mut S, method: Method<'_>, target: &str, host: &str) -> Result<Self, WriteError> {
         let method = Method::of(method.as_str());
         let name = method.as_str().as_bytes();
-        if !is_token(name) || Target::parse(method, target).is_err() || !is_host(host.as_bytes()) {
+        if !is_token(name) || Target::parse(method, target.as_bytes()).is_err() || !is_host(host.as_bytes()) {
             return Err(WriteError::RequestLine);
         }
         let mark = sink.len();

@@ -1,27 +1,25 @@
 //! The response decoder finds response heads in the bytes of a connection, for clients and proxies.
 
-use httparse::Status;
-
 use super::error::{RequestError, ResponseError};
 use super::facts::Facts;
+use super::fields::Fields;
 use super::grammar::is_value;
-use super::head::{BodyLength, Field, FieldSlot, Method, Version};
+use super::head::{BodyLength, Method, Version};
 use super::limits::Limits;
 use super::scan::Flaw;
-use super::watch::{HeadWatch, follows_crlf};
-use crate::codec::Decoded;
+use super::tokens;
+use super::watch::HeadWatch;
+use crate::codec::{Codec, Decoded};
 
-/// Finds response heads, by the rules of [`Codec`](crate::Codec), with slots lent for the fields; as strict as
-/// [`RequestDecoder`](super::RequestDecoder), whose [`Limits`] it shares.
+/// Finds response heads, as strictly as [`RequestDecoder`](super::RequestDecoder), whose [`Limits`] it shares.
 ///
 /// ```
-/// use campanile_protocol::Decoded;
-/// use campanile_protocol::http1::{BodyLength, Limits, Method, ResponseDecoder, field_slots};
+/// use campanile_protocol::http1::{BodyLength, Limits, Method, ResponseDecoder};
+/// use campanile_protocol::{Codec, Decoded};
 ///
 /// let mut decoder = ResponseDecoder::new(Limits::default());
-/// let mut slots = field_slots::<32>();
 /// let input = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-/// let Decoded::Frame { frame: head, consumed } = decoder.decode(input, &mut slots)? else { panic!() };
+/// let Decoded::Frame { frame: head, consumed } = decoder.decode(input)? else { panic!() };
 /// assert_eq!(head.status(), 200);
 /// assert_eq!(head.body_after(Method::Get), BodyLength::Length(5));
 /// assert_eq!(head.body_after(Method::Head), BodyLength::Empty);
@@ -35,13 +33,13 @@ pub struct ResponseDecoder {
 
 /// The head of a response, final or interim.
 ///
-/// `'a` is the input, `'h` the slots that hold the fields.
+/// `'a` is the input.
 #[derive(Debug, Clone, Copy)]
-pub struct ResponseHead<'h, 'a> {
+pub struct ResponseHead<'a> {
     version: Version,
     status: u16,
     reason: &'a str,
-    fields: &'h [Field<'a>],
+    fields: Fields<'a>,
     framing: BodyLength,
     keep_alive: bool,
 }
@@ -51,6 +49,11 @@ impl ResponseDecoder {
     pub fn new(limits: Limits) -> Self {
         ResponseDecoder { watch: HeadWatch::new(limits) }
     }
+}
+
+impl Codec for ResponseDecoder {
+    type Frame<'a> = ResponseHead<'a>;
+    type Error = ResponseError;
 
     /// Looks for one head at the start of `input`, which is everything not yet consumed.
     ///
@@ -59,34 +62,26 @@ impl ResponseDecoder {
     ///
     /// # Errors
     /// The first thing that is wrong with the head; the connection cannot be read further.
-    pub fn decode<'h, 'a>(
-        &mut self,
-        input: &'a [u8],
-        slots: &'h mut [FieldSlot<'a>],
-    ) -> Result<Decoded<ResponseHead<'h, 'a>>, ResponseError> {
-        let (window, max_fields) = (self.watch.window(input), slots.len());
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<ResponseHead<'a>>, ResponseError> {
+        let window = self.watch.window(input);
         if matches!(window, [b'\r' | b'\n', ..]) {
             return Err(ResponseError::StatusLine);
         }
-        if self.watch.is_waiting(window, max_fields, check_status_line)? {
+        if self.watch.is_waiting(window, check_status_line)? {
             return Ok(Decoded::More { at_least: 1 });
         }
-        let mut response = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let parsed = config.parse_response_with_uninit_headers(&mut response, window, slots);
-        let Ok(Status::Complete(length)) = parsed else {
-            self.watch.begin(window, max_fields, check_status_line)?;
+        let Some((read, length)) = read_head(window, self.watch.limits.fields) else {
+            self.watch.begin(window, check_status_line)?;
             return Ok(Decoded::More { at_least: 1 });
         };
         let head = &window[..length];
-        self.watch.check_lengths(head, max_fields, check_status_line)?;
-        let status_line = (response.version, response.code, response.reason);
-        match read_head(head, status_line, response.headers) {
+        self.watch.check_lengths(head, check_status_line)?;
+        match read {
             Ok(frame) => {
                 self.watch.reset();
                 Ok(Decoded::Frame { frame, consumed: head.len() })
             }
-            Err(error) => Err(self.watch.explain(head, max_fields, check_status_line, error)),
+            Err(error) => Err(self.watch.explain(head, check_status_line, ResponseError::Head(error))),
         }
     }
 
@@ -94,12 +89,11 @@ impl ResponseDecoder {
     ///
     /// # Errors
     /// As [`decode`](Self::decode), and [`RequestError::Truncated`].
-    pub fn decode_end<'h, 'a>(
+    fn decode_end<'a>(
         &mut self,
         input: &'a [u8],
-        slots: &'h mut [FieldSlot<'a>],
-    ) -> Result<Option<(ResponseHead<'h, 'a>, usize)>, ResponseError> {
-        match self.decode(input, slots)? {
+    ) -> Result<Option<(ResponseHead<'a>, usize)>, ResponseError> {
+        match self.decode(input)? {
             Decoded::Frame { frame, consumed } => Ok(Some((frame, consumed))),
             Decoded::More { .. } if input.is_empty() => Ok(None),
             Decoded::More { .. } => Err(ResponseError::Head(RequestError::Truncated)),
@@ -107,7 +101,7 @@ impl ResponseDecoder {
     }
 }
 
-impl<'h, 'a> ResponseHead<'h, 'a> {
+impl<'a> ResponseHead<'a> {
     /// The version the server speaks.
     pub fn version(&self) -> Version {
         self.version
@@ -124,13 +118,13 @@ impl<'h, 'a> ResponseHead<'h, 'a> {
     }
 
     /// The field lines in the order they came in.
-    pub fn fields(&self) -> &'h [Field<'a>] {
+    pub fn fields(&self) -> Fields<'a> {
         self.fields
     }
 
     /// The value of the first field called `name`, in any case.
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        self.fields.values(name).next()
     }
 
     /// How the end of the body is found, in the answer to a request with this method (RFC 9112 6.3).
@@ -147,28 +141,26 @@ impl<'h, 'a> ResponseHead<'h, 'a> {
     }
 }
 
-/// What the tokenizer found in the status line.
-type StatusLine<'a> = (Option<u8>, Option<u16>, Option<&'a str>);
-
-fn read_head<'h, 'a>(
-    head: &'a [u8],
-    status_line: StatusLine<'a>,
-    fields: &'h [Field<'a>],
-) -> Result<ResponseHead<'h, 'a>, ResponseError> {
-    let (Some(minor), Some(status @ 100..), Some(reason)) = status_line else {
-        return Err(ResponseError::StatusLine);
-    };
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    if !head.ends_with(b"\r\n\r\n") || !fields.iter().all(|field| follows_crlf(head, field.name)) {
-        return Err(ResponseError::Head(RequestError::BareLf));
-    }
+/// As for requests: what is wrong with a head as a whole, or `None` if it is not whole or one of its lines has a flaw.
+fn read_head(head: &[u8], most_fields: usize) -> Option<(Result<ResponseHead<'_>, RequestError>, usize)> {
+    let (line, lines) = tokens::value(head)?;
+    check_status_line(line).ok()?;
+    let version = if line.starts_with(b"HTTP/1.0") { Version::Http10 } else { Version::Http11 };
+    let status = line[9..12].iter().fold(0, |status, digit| 10 * status + u16::from(digit - b'0'));
+    let reason = line.get(13..).filter(|reason| reason.is_ascii()).unwrap_or_default();
+    let reason = core::str::from_utf8(reason).unwrap_or_default();
     let mut facts = Facts::default();
-    fields.iter().try_for_each(|field| facts.note(field)).map_err(ResponseError::Head)?;
-    let framing = match facts.body(version).map_err(ResponseError::Head)? {
-        BodyLength::Empty => BodyLength::UntilClose,
-        framing => framing,
+    let (fields, body) = Fields::read(lines, most_fields, |line| facts.note(line))?;
+    let judge = || {
+        facts.check()?;
+        let framing = match facts.body(version)? {
+            BodyLength::Empty => BodyLength::UntilClose,
+            framing => framing,
+        };
+        let keep_alive = facts.persists(version);
+        Ok(ResponseHead { version, status, reason, fields, framing, keep_alive })
     };
-    Ok(ResponseHead { version, status, reason, fields, framing, keep_alive: facts.persists(version) })
+    Some((judge(), head.len() - body.len()))
 }
 
 /// RFC 9112 4, for lines that arrive apart from the rest of their head. The space before an empty reason may be

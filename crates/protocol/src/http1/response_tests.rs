@@ -8,16 +8,15 @@ use proptest::prelude::*;
 
 use super::{
     BodyDecoder, BodyEncoder, BodyLength, BodyPart, Exchange, FieldBlock, FieldLine, Limits, Method,
-    RequestDecoder, RequestError, ResponseDecoder, ResponseError, ResponseWriter, WriteError, field_slots,
-    write_continue, write_interim, write_switching_protocols,
+    RequestDecoder, RequestError, ResponseDecoder, ResponseError, ResponseWriter, WriteError, write_continue,
+    write_interim, write_switching_protocols,
 };
 use crate::every_split::{check_splits, drive_responses, edits};
 use crate::{Codec, Decoded, Sink, SliceSink};
 
 fn exchange(request: &str) -> Exchange {
     let input = format!("{request}\r\nHost: a:1\r\n\r\n");
-    let mut slots = field_slots::<8>();
-    let decoded = RequestDecoder::new(Limits::default()).decode(input.as_bytes(), &mut slots).unwrap();
+    let decoded = RequestDecoder::new(Limits::default()).decode(input.as_bytes()).unwrap();
     decoded.into_frame().unwrap().0.exchange()
 }
 
@@ -281,8 +280,7 @@ fn response_heads() {
         ("\r\nHTTP/1.1 200 OK\r\n\r\n", Err(StatusLine)),
         ("ICY 200 OK\r\n\r\n", Err(StatusLine)),
     ] {
-        let mut slots = field_slots::<8>();
-        let decoded = ResponseDecoder::new(Limits::default()).decode(head.as_bytes(), &mut slots);
+        let decoded = ResponseDecoder::new(Limits::default()).decode(head.as_bytes());
         let found = decoded.map(|decoded| decoded.into_frame().unwrap().0.body_after(Method::Get));
         assert_eq!(found, expected, "{head:?}");
     }
@@ -330,12 +328,11 @@ proptest! {
         let mut input = &out[..];
         let mut heads = ResponseDecoder::new(Limits::default());
         for answer in &answers {
-            let mut slots = field_slots::<16>();
-            let (head, consumed) = heads.decode(input, &mut slots).unwrap().into_frame().unwrap();
+            let (head, consumed) = heads.decode(input).unwrap().into_frame().unwrap();
             input = &input[consumed..];
             prop_assert_eq!(head.status(), answer.status);
             prop_assert_eq!(head.fields().len(), answer.fields.len() + 1);
-            for (field, (name, value)) in head.fields().iter().zip(&answer.fields) {
+            for (field, (name, value)) in head.fields().zip(&answer.fields) {
                 prop_assert_eq!((field.name, field.value), (&name[..], &value[..]));
             }
             let mut body = BodyDecoder::new(head.body_after(Method::Get), &Limits::default());
@@ -358,6 +355,6 @@ proptest! {
         for answer in &answers {
             write(answer, &mut out).unwrap();
         }
-        check_splits(|| drive_responses::<16>(Limits::default()), &out, &edits);
+        check_splits(|| drive_responses(Limits::default()), &out, &edits);
     }
 }

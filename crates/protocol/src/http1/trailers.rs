@@ -1,7 +1,7 @@
 //! Trailers are the fields that follow a chunked body.
 
+use super::fields::Field;
 use super::grammar::trim;
-use super::head::Field;
 
 /// The trailer section of a body, borrowed from the input; empty for most bodies.
 ///

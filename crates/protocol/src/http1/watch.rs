@@ -30,25 +30,19 @@ impl HeadWatch {
     pub(super) fn is_waiting<E: From<Flaw>>(
         &mut self,
         window: &[u8],
-        max_fields: usize,
         check: CheckStart<E>,
     ) -> Result<bool, E> {
-        Ok(self.scan.has_begun() && !self.scan_further(window, max_fields, check)?)
+        Ok(self.scan.has_begun() && !self.scan_further(window, check)?)
     }
 
     /// The tokenizer found no end of the head, or refused it: from now on it is searched as it arrives, and each line
     /// checked when it is complete. So the same head gives the same error however it was cut.
     #[cold]
-    pub(super) fn begin<E: From<Flaw>>(
-        &mut self,
-        window: &[u8],
-        max_fields: usize,
-        check: CheckStart<E>,
-    ) -> Result<(), E> {
+    pub(super) fn begin<E: From<Flaw>>(&mut self, window: &[u8], check: CheckStart<E>) -> Result<(), E> {
         work::note(window.len());
         self.scan = HeadScan::default();
         // If the scan sees a good head where the tokenizer sees none, they disagree, and nobody is believed.
-        if self.scan_further(window, max_fields, check)? { Err(Flaw::StartLine.into()) } else { Ok(()) }
+        if self.scan_further(window, check)? { Err(Flaw::StartLine.into()) } else { Ok(()) }
     }
 
     /// A head was read or refused: the next one begins.
@@ -59,50 +53,29 @@ impl HeadWatch {
 
     /// Checks the lengths of the lines of a whole head, which need no look if the head is shorter than a line may be.
     #[inline]
-    pub(super) fn check_lengths<E: From<Flaw>>(
-        &self,
-        head: &[u8],
-        max_fields: usize,
-        check: CheckStart<E>,
-    ) -> Result<(), E> {
+    pub(super) fn check_lengths<E: From<Flaw>>(&self, head: &[u8], check: CheckStart<E>) -> Result<(), E> {
         work::note(head.len());
         if head.len() <= self.limits.request_line.min(self.limits.field_line) {
             return Ok(());
         }
-        self.check_lines(head, max_fields, check)
+        self.check_lines(head, check)
     }
 
     /// Names what is wrong: the first flaw in the lines, or else `error`.
     #[cold]
-    pub(super) fn explain<E: From<Flaw>>(
-        &mut self,
-        window: &[u8],
-        max_fields: usize,
-        check: CheckStart<E>,
-        error: E,
-    ) -> E {
+    pub(super) fn explain<E: From<Flaw>>(&mut self, window: &[u8], check: CheckStart<E>, error: E) -> E {
         self.reset();
-        self.check_lines(window, max_fields, check).err().unwrap_or(error)
+        self.check_lines(window, check).err().unwrap_or(error)
     }
 
     #[cold]
-    fn check_lines<E: From<Flaw>>(
-        &self,
-        window: &[u8],
-        max_fields: usize,
-        check: CheckStart<E>,
-    ) -> Result<(), E> {
-        HeadScan::default().advance(window, self.scan_limits(max_fields), check).map(|_| ())
+    fn check_lines<E: From<Flaw>>(&self, window: &[u8], check: CheckStart<E>) -> Result<(), E> {
+        HeadScan::default().advance(window, self.scan_limits(), check).map(|_| ())
     }
 
     /// Searches what is new, and returns whether the head is whole.
-    fn scan_further<E: From<Flaw>>(
-        &mut self,
-        window: &[u8],
-        max_fields: usize,
-        check: CheckStart<E>,
-    ) -> Result<bool, E> {
-        let limits = self.scan_limits(max_fields);
+    fn scan_further<E: From<Flaw>>(&mut self, window: &[u8], check: CheckStart<E>) -> Result<bool, E> {
+        let limits = self.scan_limits();
         let is_whole = match self.scan.advance(window, limits, check) {
             Ok(None) if window.len() >= self.limits.head => Err(Flaw::HeadTooLong.into()),
             scanned => scanned.map(|end| end.is_some()),
@@ -113,17 +86,8 @@ impl HeadWatch {
         is_whole
     }
 
-    fn scan_limits(&self, fields: usize) -> ScanLimits {
-        let Limits { request_line, field_line, .. } = self.limits;
+    fn scan_limits(&self) -> ScanLimits {
+        let Limits { request_line, field_line, fields, .. } = self.limits;
         ScanLimits { start_line: request_line, field_line, fields }
     }
-}
-
-/// Whether the line before the field called `name` ends in CRLF; the tokenizer takes LF for it.
-///
-/// `name` is a part of `head`, and stands at the start of its line: behind the CR and LF of the one before.
-#[inline]
-pub(super) fn follows_crlf(head: &[u8], name: &str) -> bool {
-    let name = name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
-    head.get(name.wrapping_sub(2)) == Some(&b'\r')
 }

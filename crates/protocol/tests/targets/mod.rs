@@ -4,14 +4,14 @@
 #![allow(unreachable_pub)] // reachable from `fuzz/`, not from a test
 
 use campanile_protocol::http1::{
-    BodyDecoder, BodyLength, BodyPart, Field, Limits, Method, RequestDecoder, RequestHead, ResponseDecoder,
-    ResponseHead, Version, field_slots,
+    BodyDecoder, BodyLength, BodyPart, Fields, Limits, Method, RequestDecoder, RequestHead, ResponseDecoder,
+    ResponseHead, Version,
 };
 use campanile_protocol::{ByteOrder, Codec, Decoded, LengthDelimited, LengthWidth, Lines};
 
 /// Small, so that short streams reach them.
 const LIMITS: Limits =
-    Limits { request_line: 64, field_line: 64, head: 256, chunk_extension: 16, trailers: 64 };
+    Limits { request_line: 64, field_line: 64, fields: 8, head: 256, chunk_extension: 16, trailers: 64 };
 
 /// What a stream gave: each frame as text, and the error it ended with.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -65,16 +65,15 @@ pub fn http1_request(data: &[u8]) -> Transcript {
                 }
                 return next;
             }
-            let mut slots = field_slots::<8>();
-            let each = |head: RequestHead<'_, '_>| {
+            let each = |head: RequestHead<'_>| {
                 check_request(&head);
                 seen.frame(format!("{head:?}"));
                 body = Some(BodyDecoder::new(head.body(), &LIMITS));
             };
             let next = if ended {
-                last_step(heads.decode_end(input, &mut slots), each)
+                last_step(heads.decode_end(input), each)
             } else {
-                step(heads.decode(input, &mut slots), each)
+                step(heads.decode(input), each)
             };
             check_head(input, &next);
             next
@@ -95,16 +94,15 @@ pub fn http1_response(data: &[u8]) -> Transcript {
                 }
                 return next;
             }
-            let mut slots = field_slots::<8>();
-            let each = |head: ResponseHead<'_, '_>| {
+            let each = |head: ResponseHead<'_>| {
                 check_lengths(head.fields(), head.body_after(Method::Get));
                 seen.frame(format!("{head:?}"));
                 body = Some(BodyDecoder::new(head.body_after(Method::Get), &LIMITS));
             };
             let next = if ended {
-                last_step(heads.decode_end(input, &mut slots), each)
+                last_step(heads.decode_end(input), each)
             } else {
-                step(heads.decode(input, &mut slots), each)
+                step(heads.decode(input), each)
             };
             check_head(input, &next);
             next
@@ -127,7 +125,7 @@ fn check_head(input: &[u8], step: &Step) {
 }
 
 /// What has to be true of a request whoever read it (RFC 9112 3.2, 6.1, 6.3).
-fn check_request(head: &RequestHead<'_, '_>) {
+fn check_request(head: &RequestHead<'_>) {
     let hosts = head.values("host").count();
     assert!(hosts <= 1, "{head:?}");
     assert!(hosts == 1 || head.version() == Version::Http10, "{head:?}");
@@ -138,9 +136,9 @@ fn check_request(head: &RequestHead<'_, '_>) {
 }
 
 /// The length of a body is that of its one field, or chunked by its one coding.
-fn check_lengths(fields: &[Field<'_>], body: BodyLength) {
+fn check_lengths(fields: Fields<'_>, body: BodyLength) {
     let named = |name: &str| {
-        let named = fields.iter().filter(|field| field.name.replace('_', "-").eq_ignore_ascii_case(name));
+        let named = fields.filter(|field| field.name.replace('_', "-").eq_ignore_ascii_case(name));
         named.map(|field| String::from_utf8_lossy(field.value).to_ascii_lowercase()).collect::<Vec<_>>()
     };
     let text = format!("{fields:?} {body:?}");

@@ -9,8 +9,7 @@ use crate::pool::PoolConfig;
 /// The bounds of a [`Client`](super::Client).
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Bounds of the heads of answers and of the framing of their bodies. A head has at most
-    /// [100](crate::http::MAX_FIELDS) fields.
+    /// Bounds of the heads of answers and of the framing of their bodies.
     pub limits: Limits,
     /// How long a new connection may take, with the look-up of its name. 10 s by default.
     pub connect_timeout: Duration,

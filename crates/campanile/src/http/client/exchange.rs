@@ -7,16 +7,16 @@ use std::task::{Context, Poll};
 use ::http::response::Parts;
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use campanile_core::{Sleep, sleep};
-use campanile_protocol::Decoded;
 use campanile_protocol::http1::{
-    BodyDecoder, BodyLength, Method, RequestError, ResponseDecoder, ResponseError, ResponseHead, field_slots,
+    BodyDecoder, BodyLength, Method, RequestError, ResponseDecoder, ResponseError, ResponseHead,
 };
+use campanile_protocol::{Codec, Decoded};
 
 use super::config::ClientConfig;
 use super::content::{Absent, Connection, Content};
 use super::error::ClientError;
 use super::sending::Sending;
-use crate::http::{MAX_FIELDS, convert};
+use crate::http::convert;
 use crate::pool::Pooled;
 
 /// Interim answers before the final one: a server could go on with them for ever.
@@ -117,8 +117,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn decode(&mut self) -> Result<Found, ClientError> {
-        let mut slots = field_slots::<MAX_FIELDS>();
-        let decoded = self.decoder.decode(self.pooled.unread(), &mut slots).map_err(ClientError::Head)?;
+        let decoded = self.decoder.decode(self.pooled.unread()).map_err(ClientError::Head)?;
         let Decoded::Frame { frame: head, consumed } = decoded else { return Ok(Found::Nothing) };
         let found = match head.status() {
             // Nobody has asked for another protocol (RFC 9110, section 15.2.2).
@@ -157,7 +156,7 @@ impl<'a> Exchange<'a> {
 }
 
 impl AnswerHead {
-    fn of(head: &ResponseHead<'_, '_>, method: &::http::Method) -> Result<AnswerHead, ClientError> {
+    fn of(head: &ResponseHead<'_>, method: &::http::Method) -> Result<AnswerHead, ClientError> {
         let not_valid = |_| ClientError::Head(ResponseError::StatusLine);
         let (mut parts, ()) = ::http::Response::new(()).into_parts();
         parts.status = StatusCode::from_u16(head.status()).map_err(not_valid)?;

@@ -1,10 +1,10 @@
 //! The owned head: a copy of a request's head, in memory that is used again.
 
 use crate::http::request::Request;
-use crate::http::{BodyLength, Field, Method, Version};
+use crate::http::{BodyLength, Fields, Method, Version};
 use campanile_protocol::http1::{Target, TargetLayout};
 
-/// A part of the text or of the values.
+/// A part of the text.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
     start: u32,
@@ -15,11 +15,10 @@ struct Span {
 #[derive(Debug, Default)]
 pub(super) struct OwnedHead {
     facts: Option<Facts>,
-    /// The target first, then the method, names of fields, parameters.
-    text: String,
-    values: Vec<u8>,
-    /// Names in the text, and values.
-    fields: Vec<(Span, Span)>,
+    /// The target first, then the method, parameters.
+    text: Vec<u8>,
+    /// The field lines as they came.
+    lines: Vec<u8>,
     /// Names and values, both in the text.
     params: Vec<(Span, Span)>,
 }
@@ -33,35 +32,31 @@ struct Facts {
     mounted: usize,
     version: Version,
     body: BodyLength,
+    fields: usize,
 }
 
 impl OwnedHead {
     /// Puts the head of `request` in the place of what is here. A head is far shorter than 4 GiB.
     pub(super) fn copy(&mut self, request: &Request<'_>) {
-        let OwnedHead { text, values, fields, params, .. } = self;
+        let OwnedHead { text, lines, params, .. } = self;
         text.clear();
-        values.clear();
-        fields.clear();
+        lines.clear();
         params.clear();
-        let target = request.target();
-        text.push_str(target.as_str());
+        let (target, fields) = (request.target(), request.fields());
+        text.extend_from_slice(target.as_bytes());
         let target_end = text.len();
         let method = put(text, request.method().as_str());
-        fields.extend(request.fields().iter().map(|field| {
-            let start = values.len() as u32;
-            values.extend_from_slice(field.value);
-            (put(text, field.name), Span { start, end: values.len() as u32 })
-        }));
+        lines.extend_from_slice(fields.lines());
         params.extend(request.params().map(|(name, value)| (put(text, name), put(text, value))));
-        let mounted = request.path().len() - request.path_below().len();
         let (version, body, target) = (request.version(), request.body(), target.layout());
-        self.facts = Some(Facts { target, target_end, method, mounted, version, body });
+        let (mounted, fields) = (request.mounted(), fields.len());
+        self.facts = Some(Facts { target, target_end, method, mounted, version, body, fields });
     }
 
     /// Bytes that it takes.
     pub(super) fn len(&self) -> usize {
-        let spans = self.fields.capacity() + self.params.capacity();
-        self.text.capacity() + self.values.capacity() + spans * size_of::<(Span, Span)>()
+        let spans = self.params.capacity() * size_of::<(Span, Span)>();
+        self.text.capacity() + self.lines.capacity() + spans
     }
 
     pub(super) fn method(&self) -> Method<'_> {
@@ -91,11 +86,8 @@ impl OwnedHead {
         self.target().authority().or_else(named)
     }
 
-    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
-        self.fields.iter().map(|&(name, value)| Field {
-            name: self.text(name),
-            value: &self.values[value.start as usize..value.end as usize],
-        })
+    pub(super) fn fields(&self) -> Fields<'_> {
+        Fields::over(&self.lines, self.facts().fields)
     }
 
     pub(super) fn param(&self, name: &str) -> Option<&str> {
@@ -104,7 +96,7 @@ impl OwnedHead {
     }
 
     fn text(&self, span: Span) -> &str {
-        &self.text[span.start as usize..span.end as usize]
+        std::str::from_utf8(&self.text[span.start as usize..span.end as usize]).unwrap_or_default()
     }
 
     fn facts(&self) -> &Facts {
@@ -112,8 +104,8 @@ impl OwnedHead {
     }
 }
 
-fn put(text: &mut String, part: &str) -> Span {
+fn put(text: &mut Vec<u8>, part: &str) -> Span {
     let start = text.len() as u32;
-    text.push_str(part);
+    text.extend_from_slice(part.as_bytes());
     Span { start, end: text.len() as u32 }
 }

@@ -10,7 +10,7 @@ use super::head::OwnedHead;
 use super::lease::Lease;
 use crate::http::convert;
 use crate::http::error::Error;
-use crate::http::{BodyLength, Field, Method, Version};
+use crate::http::{BodyLength, Fields, Method, Version};
 
 /// A request with its body, for a handler that [waits](super::wait).
 ///
@@ -87,7 +87,7 @@ impl OwnedRequest {
     }
 
     /// The field lines in the order they came in.
-    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
+    pub fn fields(&self) -> Fields<'_> {
         self.head().fields()
     }
 
