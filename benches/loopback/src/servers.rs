@@ -55,6 +55,9 @@ impl Server {
         Server::Switched(Switch::DeferAccept),
         Server::Switched(Switch::PerAddress),
         Server::Switched(Switch::PlainDescriptors),
+        Server::Switched(Switch::Spin),
+        Server::Switched(Switch::MinWait),
+        Server::Switched(Switch::BusyPoll),
         Server::Switched(Switch::Epoll),
     ];
     pub(crate) const RECEIVING: &[Server] =

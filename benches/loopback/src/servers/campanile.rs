@@ -16,6 +16,9 @@ pub(crate) enum Switch {
     AnyUnsent,
     NoBundles,
     PlainDescriptors,
+    Spin,
+    MinWait,
+    BusyPoll,
     Epoll,
 }
 
@@ -27,6 +30,9 @@ impl Switch {
             Switch::AnyUnsent => "socket_unsent of None",
             Switch::NoBundles => "without bundles",
             Switch::PlainDescriptors => "without direct_descriptors",
+            Switch::Spin => "spin of 50 us",
+            Switch::MinWait => "min_wait of 100 us",
+            Switch::BusyPoll => "napi_busy_poll of 50 us",
             Switch::Epoll => "on epoll",
         }
     }
@@ -41,6 +47,9 @@ impl Switch {
             Switch::AnyUnsent => server.config(Config { socket_unsent: None, ..config }),
             Switch::NoBundles => server.config(Config { bundles: false, ..config }),
             Switch::PlainDescriptors => server.config(Config { direct_descriptors: false, ..config }),
+            Switch::Spin => server.config(Config { spin: Duration::from_micros(50), ..config }),
+            Switch::MinWait => server.config(Config { min_wait: Duration::from_micros(100), ..config }),
+            Switch::BusyPoll => server.config(Config { napi_busy_poll: Duration::from_micros(50), ..config }),
             Switch::Epoll => server.ring(RingKind::Poll),
         }
     }
