@@ -55,10 +55,10 @@ use super::serving::Serving;
 /// second has a weak ETag, and is read anew each time. What is written through mmap(2), and on file systems of the
 /// network, is noticed only as far as the kernel knows of it.
 ///
-/// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself;
-/// each request asks the kernel whether the file was changed, removed or replaced, and
-/// [now and then](Self::recheck) whether its path still leads to it. Large ones are sent a piece at a time, and a
-/// client that stops reading holds no memory.
+/// Files are opened and read without blocking the worker. Small ones are kept in memory, by each worker for itself, and
+/// large ones open, for as long as they are [asked for](Self::idle); each request asks the kernel whether the file was
+/// changed, removed or replaced, and [now and then](Self::recheck) whether its path still leads to it. Large ones are
+/// sent a piece at a time, and a client that stops reading holds no memory.
 #[derive(Clone)]
 pub struct Files {
     shared: Arc<Settings>,

@@ -13,7 +13,7 @@
 //!   listing     the entries of a directory -> HTML
 //! ```
 //!
-//! On top of it: `handler` looks into the `cache` of small files and answers at once, or else has the request
+//! On top of it: `handler` looks into the `cache` of files and answers at once, or else has the request
 //! [served](serving) by operations of the ring; `sending` passes on the bytes of a large one.
 //!
 //! Fields are asked for by name, of a function such as `|name| head.values(name)`; nobody else's type is needed.

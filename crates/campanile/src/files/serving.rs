@@ -4,7 +4,7 @@
 //!   open ─► stat ─┬─ a directory ─► its index, from the beginning, or a listing, or the way to the slash
 //!                 └─ a file ─► open and stat its neighbour in the best coding, then the next best ...
 //!                                 │
-//!   short, or in memory already ◄─┴─► long: the head now, then the bytes as the client takes them
+//!       short: read whole, kept ◄─┴─► long: the head now, then the bytes as the client takes them
 //! ```
 
 use std::ffi::OsStr;
