@@ -88,8 +88,9 @@
 //! | Expect in HTTP/1.0; one that is not `100-continue` | ignored; 417 | 9110 10.1.1 |
 //! | `Connection: close` beside `keep-alive` | closes | 9112 9.3 |
 //!
-//! A whole head is cut and judged in one pass, eight bytes at a time. What is not whole, or has a flaw, goes to a slower
-//! walk over its lines, which says what is wrong. The two have to agree: a head that only one of them takes is refused.
+//! A whole head is cut and judged in one pass, sixteen bytes at a time. What is not whole, or has a flaw, goes to a
+//! slower walk over its lines, which says what is wrong. The two have to agree: a head that only one of them takes is
+//! refused.
 
 mod body;
 mod body_encoder;
