@@ -125,7 +125,9 @@ pub struct Config {
     /// Send small writes at once (TCP_NODELAY). On by default: answers of a turn go out together anyway.
     pub nodelay: bool,
     /// Accept a TCP connection only when its first bytes are there, or after this time (TCP_DEFER_ACCEPT, whole
-    /// seconds). Cheaper for short connections; never for protocols where the server speaks first. Off by default.
+    /// seconds). Short connections of HTTP took 0.78 times the processor time with it; never for protocols where the
+    /// server speaks first, whose clients would wait for as long. Deadlines begin when it is accepted, so a client that
+    /// says nothing has this time on top. Off by default.
     pub defer_accept: Option<Duration>,
     /// Size of the kernel's receive buffer per socket, in bytes (SO_RCVBUF); its own choice by default.
     pub socket_receive_buffer: Option<u32>,
@@ -137,12 +139,14 @@ pub struct Config {
     /// Size of the kernel's send buffer per socket, in bytes (SO_SNDBUF); its own choice by default.
     pub socket_send_buffer: Option<u32>,
 
-    /// For how long a worker that has nothing to do looks for completions before it sleeps, at the price of a whole
-    /// core. Only on io_uring, and not for a worker that is hosted; at most a second. No time, by default.
+    /// For how long a worker that has nothing to do looks for completions, each time before it sleeps. 50 µs took 1.2
+    /// times the processor time at 64 busy connections over loopback. Only on io_uring, and not for a worker that is
+    /// hosted; at most a second. No time, by default.
     pub spin: Duration,
     /// For how long completions are gathered, up to 64, before a worker is woken by the first of them (Linux 6.12):
-    /// fewer system calls and sleeps for later answers. Timers may be as late. Only on io_uring, and not for a worker
-    /// that is hosted; in whole microseconds, at most 100 ms. No time, by default.
+    /// fewer sleeps, and answers that are later by as much. 100 µs took 0.94 times the processor time at 64 busy
+    /// connections over loopback, and 20 µs 1.06 times, for its timer. Timers may be as late. Only on io_uring, and not
+    /// for a worker that is hosted; in whole microseconds, at most 100 ms. No time, by default.
     pub min_wait: Duration,
     /// For how long the kernel polls the network cards that this worker's connections come from, when it would sleep,
     /// instead of waiting for their interrupts (NAPI busy polling, Linux 6.9): for the least latency behind a real
