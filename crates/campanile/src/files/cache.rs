@@ -81,12 +81,12 @@ impl Cache {
 
     /// Lets go of what is due, and says when the next will be.
     fn let_go(&self, now: Time) -> Option<Time> {
-        let next = Cell::new(None);
+        let next: Cell<Option<Time>> = Cell::new(None);
         self.files.borrow_mut().retain(|_, found| {
             let due = found.due.get();
-            next.update(
-                |next: Option<Time>| if due > now { Some(next.map_or(due, |at| at.min(due))) } else { next },
-            );
+            if due > now {
+                next.set(Some(next.get().map_or(due, |at| at.min(due))));
+            }
             due > now
         });
         self.is_swept.set(next.get().is_some());
