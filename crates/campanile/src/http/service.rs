@@ -129,13 +129,14 @@ impl<H: Handler> Http<H> {
         if cx.output.room() < cx.promised_room() || !cx.output.can_send() {
             return Some(Flow::Room);
         }
-        match self.decoder.decode(&cx.input) {
+        // Looked at where it is: a head is too large to be moved for nothing.
+        match &self.decoder.decode(&cx.input) {
             Ok(Decoded::More { .. }) if cx.input.is_ended() => Some(Flow::Finish),
             Ok(Decoded::More { at_least }) => {
                 if !std::mem::replace(&mut self.is_in_head, true) {
                     self.since = cx.now();
                 }
-                Some(self.wait_for(at_least, cx))
+                Some(self.wait_for(*at_least, cx))
             }
             Ok(Decoded::Frame { frame: head, consumed }) => {
                 self.is_in_head = false;
@@ -153,13 +154,13 @@ impl<H: Handler> Http<H> {
                 let is_last = config.requests_per_connection.is_some_and(|most| self.requests >= most.get());
                 let is_last = is_last || self.is_draining;
                 let facts = if is_last { head.exchange().closing() } else { head.exchange() };
-                let record = config.access_log.then(|| Record::new(&head, &mut cx.control));
-                let first = First { head: &head, rest, facts, config, shared };
+                let record = config.access_log.then(|| Record::new(head, &mut cx.control));
+                let first = First { head, rest, facts, config, shared };
                 let unsent = cx.output.unsent();
                 let answered = first.answer(handler, &mut cx.output, &mut cx.control);
                 let incoming = (!head.body().is_empty() || !matches!(answered, How::Whole { .. }))
-                    .then(|| incoming(&head));
-                cx.input.consume(consumed);
+                    .then(|| incoming(head));
+                cx.input.consume(*consumed);
                 match (answered, incoming) {
                     (How::Whole { keep_alive, status }, None) => {
                         log::answered(status, record, cx);
@@ -195,7 +196,7 @@ impl<H: Handler> Http<H> {
             }
             Err(error) => {
                 let facts = Facts::refused_to(&cx.input);
-                self.refuse_head(&error::of_head(error), facts, cx);
+                self.refuse_head(&error::of_head(*error), facts, cx);
                 Some(Flow::Finish)
             }
         }

@@ -1,7 +1,7 @@
 //! Fields are the lines of a head behind its start line.
 
 use core::fmt;
-use core::iter::FusedIterator;
+use core::iter::{self, FusedIterator};
 
 use super::tokens::{self, Line};
 
@@ -61,7 +61,20 @@ impl<'a> Fields<'a> {
 
     /// The values of all fields called `name`, in any case.
     pub(super) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'n, 'a> {
-        self.filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        let called = move |line: &Line<'a>| line.name.eq_ignore_ascii_case(name.as_bytes());
+        self.cut().filter(called).map(|line| line.value)
+    }
+
+    /// The lines, without a look at whether their names are text, as tokens always are.
+    fn cut(mut self) -> impl Iterator<Item = Line<'a>> + Clone + use<'a> {
+        iter::from_fn(move || self.next_line())
+    }
+
+    fn next_line(&mut self) -> Option<Line<'a>> {
+        self.count = self.count.checked_sub(1)?;
+        let line;
+        (line, self.lines) = tokens::field(self.lines)?;
+        Some(line)
     }
 }
 
@@ -69,9 +82,7 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        self.count = self.count.checked_sub(1)?;
-        let line;
-        (line, self.lines) = tokens::field(self.lines)?;
+        let line = self.next_line()?;
         Some(Field { name: core::str::from_utf8(line.name).ok()?, value: line.value })
     }
 
