@@ -252,8 +252,8 @@ fn refused(address: &Address, error: io::Error) -> ServeError {
 mod tests {
     use super::*;
 
-    /// TCP_DEFER_ACCEPT of a listener that is opened with this, in seconds; the kernel rounds up to when it would send a
-    /// SYN again.
+    /// TCP_DEFER_ACCEPT of a listener that is opened with this, in seconds; the kernel rounds up to when it would send
+    /// a SYN again.
     #[allow(unsafe_code)]
     fn deferred(delay: Option<Duration>) -> libc::c_int {
         let config = Config { defer_accept: delay, ..Config::default() };

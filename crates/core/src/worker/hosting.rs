@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_completes_before_it_is_announced_again_is_found() {
         let ring = Late { times: 3, ..Late::default() };
-        let mut worker = worker_on(ring, Config::default());
+        let mut worker = worker_on(ring, &Config::default());
         for found in 1..=3 {
             assert_eq!(Hosting::turn(&mut worker).expect("a ring that works"), Turned::Idle(None));
             assert_eq!((worker.counters.completions, worker.ring.announces), (found, true));

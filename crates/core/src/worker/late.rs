@@ -32,8 +32,8 @@ pub(super) struct Late {
 }
 
 /// A worker on it, which nobody reaches.
-pub(super) fn worker_on(ring: Late, config: Config) -> Worker<Late> {
-    let config = Config { receive_buffers: 2, ..config };
+pub(super) fn worker_on(ring: Late, config: &Config) -> Worker<Late> {
+    let config = Config { receive_buffers: 2, ..config.clone() };
     let memory = memory_for(&config);
     let factory: Factory = Box::new(|_| unreachable!("nobody comes"));
     Worker::hosted(Bell::default(), ring, memory, config, Box::new(SystemClock::new()), factory)

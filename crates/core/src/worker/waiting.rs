@@ -52,7 +52,7 @@ mod tests {
     fn who_spins_finds_what_completes_meanwhile_without_sleeping() {
         let ring = Late { looks: Cell::new(Some(100)), ..Late::default() };
         // Longer than any machine takes for a hundred looks.
-        let mut worker = worker_on(ring, Config { spin: Duration::from_secs(60), ..Config::default() });
+        let mut worker = worker_on(ring, &Config { spin: Duration::from_secs(60), ..Config::default() });
         assert!(worker.turn().expect("a ring that works"));
         assert_eq!(worker.counters.completions, 1);
         assert_eq!(worker.ring.waits, [NOT_AT_ALL; 2], "one to hand over, one to fetch what is there");
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn who_has_spun_in_vain_sleeps() {
         let spin = Duration::from_millis(1);
-        let mut worker = worker_on(Late::default(), Config { spin, ..Config::default() });
+        let mut worker = worker_on(Late::default(), &Config { spin, ..Config::default() });
         assert!(worker.turn().expect("a ring that works"));
         assert_eq!(worker.ring.waits, [NOT_AT_ALL, None]);
         let mut batch = Vec::new();
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn who_does_not_spin_sleeps_at_once() {
-        let mut worker = worker_on(Late::default(), Config::default());
+        let mut worker = worker_on(Late::default(), &Config::default());
         assert!(worker.turn().expect("a ring that works"));
         assert_eq!(worker.ring.waits, [None]);
     }
