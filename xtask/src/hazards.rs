@@ -71,3 +71,11 @@ fn recoveries_are_ones_that_are_counted() {
     let gone: Vec<_> = page.difference(&counted("Recovery")).cloned().collect();
     assert!(gone.is_empty(), "docs/hazards.md names {gone:#?}, which nobody counts");
 }
+
+#[test]
+fn every_mutation_applies_at_one_place() {
+    for mutation in MUTATIONS {
+        let times = text_of(mutation.file).matches(mutation.old).count();
+        assert_eq!(times, 1, "{:?} in {}", mutation.name, mutation.file);
+    }
+}

@@ -111,8 +111,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "drop a worker without draining its ring",
         hazard: IN_FLIGHT,
         file: "crates/core/src/worker.rs",
-        old: "        while self.ring.in_flight() > 0 {",
-        new: "        while false {",
+        old: "        self.stop();\n        while self.ring.in_flight() > 0 {",
+        new: "        self.stop();\n        while false {",
     },
     Mutation {
         name: "return a buffer twice",
@@ -686,7 +686,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "read on for nobody who begins to wait",
         hazard: FUTURE_WAKE,
         file: "crates/core/src/stream/half.rs",
-        old: "        if state.is_news() {",
-        new: "        if false {",
+        old: "        let before = std::mem::replace(&mut state.reader, waiter);\n        if state.is_news() {",
+        new: "        let before = std::mem::replace(&mut state.reader, waiter);\n        if false {",
     },
 ];

@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::process;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use campanile::http::{self, Files, Http, Method, Router};
@@ -100,7 +102,7 @@ pub const SCENES: &[Scene] = &[
         request: b"GET /static/1k.bin HTTP/1.1\r\nHost: localhost\r\n\r\n",
         body: KIB,
         head: Some(FILE_HEAD),
-        worker: || http_server(Some(Files::new(site()).expect("a directory"))),
+        worker: || http_server(Some(Site::new())),
         ..HTTP
     },
 ];
@@ -155,23 +157,36 @@ fn hello_service() -> impl campanile::Service {
 }
 
 /// As examples/http-server: all of its routes, deadlines and limits, and its metrics.
-fn http_server(files: Option<Files>) -> ByHand {
+fn http_server(site: Option<Site>) -> ByHand {
+    let files = site.as_ref().map(|site| Files::new(&site.0).expect("a directory"));
     let monitor = Server::new().monitor();
     let router: Rc<Router> = Rc::new(routes::router(files, 1 << 24, monitor, false));
     let config = Arc::new(http::Config::default());
-    worker(ByHand::new(Config::default(), move || Http::new(Rc::clone(&router)).config(Arc::clone(&config))))
+    worker(ByHand::new(Config::default(), move || {
+        let _kept_as_long = &site;
+        Http::new(Rc::clone(&router)).config(Arc::clone(&config))
+    }))
 }
 
-/// A directory with a file of 1 KiB.
-fn site() -> &'static PathBuf {
-    static SITE: OnceLock<PathBuf> = OnceLock::new();
-    SITE.get_or_init(|| {
-        let site = std::env::temp_dir().join("campanile-dispatch");
-        fs::create_dir_all(&site).expect("a directory for temporary files");
-        let mut file = File::create(site.join("1k.bin")).expect("a directory that can be written");
+/// A directory with a file of 1 KiB, which nobody else touches, for as long as it is used.
+struct Site(PathBuf);
+
+impl Site {
+    fn new() -> Site {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("campanile-dispatch-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let site = Site(std::env::temp_dir().join(name));
+        fs::create_dir_all(&site.0).expect("a directory for temporary files");
+        let mut file = File::create(site.0.join("1k.bin")).expect("a directory that can be written");
         file.write_all(KIB).expect("room for a small file");
         // Its head is always the same.
         file.set_modified(SystemTime::UNIX_EPOCH + YEAR_2000).expect("a file of ours");
         site
-    })
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -296,20 +296,42 @@ fn what_nobody_asks_for_is_let_go_of() {
         settled_head(&mut without, &format!("/{name}"));
         fs::remove_file(site.path(name)).expect("it is ours");
     }
-    // Other tests have other files.
-    let root = fs::canonicalize(site.root()).expect("a folder");
-    let open = || {
-        let descriptors = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
-        let names = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
-        names.filter(|name| name.starts_with(&root) && name.to_string_lossy().ends_with("(deleted)")).count()
-    };
-    until("one server has let go of both, and the other of none", || open() == 2);
+    until("one server has let go of both, and the other of none", || deleted(&site) == 2);
     // It begins again.
     site.write_now("long", vec![b'y'; 600_000]);
     settled_head(&mut browser, "/long");
     fs::remove_file(site.path("long")).expect("it is ours");
-    until("that is gone too", || open() == 2);
+    until("that is gone too", || deleted(&site) == 2);
     assert_eq!(browser.get("/long", &[]).status, 404);
+}
+
+/// How many files of this site are open here, though they were removed.
+fn deleted(site: &Site) -> usize {
+    let root = fs::canonicalize(site.root()).expect("a folder");
+    let descriptors = fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+    let names = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    names.filter(|name| name.starts_with(&root) && name.to_string_lossy().ends_with("(deleted)")).count()
+}
+
+#[test]
+fn what_one_handler_keeps_for_long_holds_up_no_other() {
+    let site = Site::new();
+    ["kept", "let-go-of"].into_iter().for_each(|name| drop(site.write_now(name, vec![b'x'; 600_000])));
+    let files = site.files().recheck(Duration::from_secs(3600));
+    let short = files.clone().idle(Duration::from_millis(50));
+    let routes = [("/long", files.idle(Duration::from_secs(3600))), ("/short", short)];
+    let server = campanile::Server::new().listen("127.0.0.1:0").workers(1);
+    let server = campanile::http::serve(server, campanile::http::Config::default(), move || {
+        let router = campanile::http::Router::new();
+        routes.iter().fold(router, |router, (prefix, files)| router.mount(prefix, files.clone()))
+    })
+    .expect("a server");
+    let mut browser = Browser::connect(support::common::tcp(&server));
+    settled_head(&mut browser, "/long/kept");
+    settled_head(&mut browser, "/short/let-go-of");
+    fs::remove_file(site.path("let-go-of")).expect("it is ours");
+    until("it is let go of", || deleted(&site) == 0);
+    assert_eq!(browser.get("/long/kept", &[]).body.len(), 600_000);
 }
 
 #[test]

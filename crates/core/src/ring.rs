@@ -51,6 +51,10 @@ pub(crate) struct Abilities {
     pub(crate) bind_listen: bool,
 }
 
+/// The longest that a ring is told to wait. The kernel adds it to its clock and does not mind an overflow, so "never"
+/// would be "at once".
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The edge to the kernel.
 ///
 /// # Contract
@@ -128,6 +132,12 @@ pub(crate) trait Ring {
     /// Whether a call of [`wait`](Self::wait) with no time to wait would have something to hand over, or to bring that
     /// is not announced.
     fn has_work(&self) -> bool;
+
+    /// Whether [`has_work`](Self::has_work) also tells of whatever completed, so that it can be looked for without a
+    /// call.
+    fn tells(&self) -> bool {
+        false
+    }
 
     /// For how long `wait` may be put off, if nothing is announced; `None` for ever.
     fn patience(&self) -> Option<Duration> {

@@ -58,7 +58,7 @@ use crate::flight::Flights;
 use crate::guard::let_go;
 use crate::local::Local;
 use crate::operation::{Completion, Descriptor, Memory, ONCE_LEN, Outcome, Submission};
-use crate::ring::{Abilities, Ring};
+use crate::ring::{Abilities, LONGEST_WAIT, Ring};
 use crate::send_pool::SendPool;
 use crate::service::Service;
 use crate::time::{Clock, Millis, Time};
@@ -84,10 +84,6 @@ const PRIVATE_RECEIVES: usize = 8;
 
 /// How often the calendar is looked at: what is added in between is monotonic time.
 const WALL_EVERY: Duration = Duration::from_millis(500);
-
-/// The longest that a ring is told to wait. The kernel adds it to its clock and does not mind an overflow, so "never"
-/// would be "at once".
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes the service of a connection that was accepted by the listener of that number.
 pub(crate) type Factory = Box<dyn FnMut(usize) -> Box<dyn Service>>;

@@ -50,6 +50,13 @@ pub(super) fn count(program: &Path, counted: &mut Counted) -> io::Result<()> {
         counted.skipped.extend(skipped);
         return Ok(());
     }
+    if !is_usual() {
+        // Libraries choose other code here.
+        let reason = String::from("the bounds are those of x86-64 with AVX2, which this processor has not");
+        let skipped = [Measure::Instructions, Measure::Copied].map(|measure| (measure, reason.clone()));
+        counted.skipped.extend(skipped);
+        return Ok(());
+    }
     // Valgrind runs one thread at a time, and the scenes know nothing of each other.
     let rows = std::thread::scope(|scope| {
         let threads: Vec<_> = [instructions as fn(&Path, &Scene) -> io::Result<Row>, copied]
@@ -62,12 +69,6 @@ pub(super) fn count(program: &Path, counted: &mut Counted) -> io::Result<()> {
         rows.collect::<io::Result<Vec<Vec<Row>>>>()
     })?;
     counted.rows.extend(rows.into_iter().flatten());
-    if !is_usual() {
-        // Libraries choose other code here.
-        let reason = "the bounds are those of x86-64 with AVX2, which this processor has not".into();
-        counted.skipped.push((Measure::Instructions, reason));
-        counted.rows.retain(|row| row.measure != Measure::Instructions);
-    }
     Ok(())
 }
 
@@ -76,14 +77,20 @@ fn valgrind_refuses(program: &Path) -> Option<String> {
     if !has("valgrind", "--version") {
         return Some("valgrind is not installed (apt-get install valgrind)".into());
     }
-    let probe = Command::new("valgrind").arg("--tool=none").arg(program).args(["echo", "1"]).output();
-    match probe {
-        Ok(probe) if probe.status.success() => None,
-        Ok(probe) => {
-            Some(format!("valgrind does not work here:\n{}", String::from_utf8_lossy(&probe.stderr)))
+    let probes = [
+        ["--tool=callgrind", "--callgrind-out-file=/dev/null"].as_slice(),
+        &["--tool=dhat", "--mode=copy", "--dhat-out-file=/dev/null"],
+    ];
+    let refused = |arguments: &&[&str]| {
+        let probe = Command::new("valgrind").args(*arguments).arg(program).args(["echo", "1"]).output();
+        match probe {
+            Ok(probe) if probe.status.success() => None,
+            Ok(probe) => Some(String::from_utf8_lossy(&probe.stderr).into_owned()),
+            Err(error) => Some(error.to_string()),
         }
-        Err(error) => Some(format!("valgrind does not work here: {error}")),
-    }
+    };
+    let reason = probes.iter().find_map(refused)?;
+    Some(format!("valgrind does not work here: {reason}"))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use campanile_core::{Control, Time, now, sleep_until, spawn};
+use campanile_core::{Control, JoinHandle, Time, now, sleep_until, spawn};
 use quick_cache::unsync::Cache as Bounded;
 use quick_cache::{Equivalent, Weighter};
 
@@ -22,8 +22,8 @@ pub const MEMORY: usize = 16 * 1024 * 1024;
 /// Shared by all connections of a worker.
 pub(super) struct Cache {
     files: RefCell<Bounded<Key, Rc<Found>, Weight>>,
-    /// A task is there that lets go of what nobody asks for.
-    is_swept: Cell<bool>,
+    /// The task that lets go of what nobody asks for, and when it will do so next.
+    sweeper: RefCell<Option<(Time, JoinHandle<()>)>>,
 }
 
 /// What a file was found for: by which handler, at which path beneath its root, and for which codings.
@@ -73,9 +73,15 @@ impl Cache {
     }
 
     pub(super) fn keep(self: &Rc<Self>, place: Place, path: &[u8], found: Rc<Found>) {
+        let due = found.due.get();
         self.files.borrow_mut().insert(Key { place, path: path.into() }, found);
-        if !self.is_swept.replace(true) {
-            drop(spawn(sweep(Rc::downgrade(self))));
+        let mut sweeper = self.sweeper.borrow_mut();
+        // Handlers keep files for longer or shorter: what is due sooner than anything before is not waited out.
+        if sweeper.as_ref().is_none_or(|(next, _)| due < *next) {
+            let task = spawn(sweep(Rc::downgrade(self), due));
+            if let Some((_, before)) = sweeper.replace((due, task)) {
+                before.abort();
+            }
         }
     }
 
@@ -89,22 +95,28 @@ impl Cache {
             }
             due > now
         });
-        self.is_swept.set(next.get().is_some());
+        let mut sweeper = self.sweeper.borrow_mut();
+        match (next.get(), &mut *sweeper) {
+            (Some(due), Some((next, _))) => *next = due,
+            _ => *sweeper = None,
+        }
         next.get()
     }
 }
 
 /// Lets go of what nobody asks for any more, for as long as something is kept.
-async fn sweep(cache: Weak<Cache>) {
-    while let Some(next) = cache.upgrade().and_then(|cache| cache.let_go(now())) {
-        sleep_until(next).await;
+async fn sweep(cache: Weak<Cache>, first: Time) {
+    let mut next = Some(first);
+    while let Some(at) = next {
+        sleep_until(at).await;
+        next = cache.upgrade().and_then(|cache| cache.let_go(now()));
     }
 }
 
 impl Default for Cache {
     fn default() -> Cache {
         let files = RefCell::new(Bounded::with_weighter(MAX_FILES, MAX_BYTES, Weight));
-        Cache { files, is_swept: Cell::new(false) }
+        Cache { files, sweeper: RefCell::new(None) }
     }
 }
 

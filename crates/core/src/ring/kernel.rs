@@ -33,7 +33,7 @@ use crate::wake::Kick;
 
 use super::backlog::{Backlog, Places};
 use super::plain::{self, EventKick};
-use super::{Abilities, Ring, Side};
+use super::{Abilities, LONGEST_WAIT, Ring, Side};
 
 /// io_uring, set up for one worker thread.
 pub(crate) struct KernelRing {
@@ -258,27 +258,21 @@ impl Queue {
         unsafe { &*self.ring }
     }
 
-    /// Hands over what is queued and waits for `want` completions; with `gather` for more, so many microseconds long.
+    /// Hands over what is queued and waits for `want` completions; within `timeout` also for more, so many microseconds long.
     fn enter(&mut self, want: u32, timeout: Option<Duration>, gather: u32) -> io::Result<()> {
         // SAFETY: as in `push`.
         let queued = unsafe { self.io().submission_shared() }.len() as u32;
         let events = EnterFlags::GETEVENTS.bits();
-        let time = timeout.map(types::Timespec::from);
-        let entered = match (&time, gather) {
-            (Some(time), _) => {
-                let arg = types::SubmitArgs::new().timespec(time).min_wait_usec(gather);
+        let entered = match timeout {
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arg = types::SubmitArgs::new().timespec(&time).min_wait_usec(gather);
                 let flags = events | EnterFlags::EXT_ARG.bits();
                 // SAFETY: `arg` and the time it points to live through the call, and the flag says what `arg` is.
                 unsafe { self.submitter.enter(queued, want, flags, Some(&arg)) }
             }
-            (None, 1..) => {
-                let arg = types::SubmitArgs::new().min_wait_usec(gather);
-                let flags = events | EnterFlags::EXT_ARG.bits();
-                // SAFETY: as above.
-                unsafe { self.submitter.enter(queued, want, flags, Some(&arg)) }
-            }
             // SAFETY: no argument.
-            (None, 0) => unsafe { self.submitter.enter::<libc::sigset_t>(queued, want, events, None) },
+            None => unsafe { self.submitter.enter::<libc::sigset_t>(queued, want, events, None) },
         };
         match entered {
             Ok(_) => Ok(()),
@@ -371,9 +365,10 @@ impl Ring for KernelRing {
         } else if self.gather_micros == 0 {
             self.queue.enter(1, timeout, 0)?;
         } else {
-            // The kernel gathers first, and looks at the time that is left afterwards.
-            let gather = self.gather_micros.min(timeout.map_or(u32::MAX, micros));
-            self.queue.enter(GATHERED, timeout, gather)?;
+            // The kernel gathers first, and looks at the time that is left afterwards; without a time it would return
+            // then, though nothing has come.
+            let timeout = timeout.unwrap_or(LONGEST_WAIT);
+            self.queue.enter(GATHERED, Some(timeout), self.gather_micros.min(micros(timeout)))?;
         }
         self.collect(batch);
         Ok(())
@@ -452,7 +447,14 @@ impl Ring for KernelRing {
     fn has_work(&self) -> bool {
         // SAFETY: as in `push`.
         let queue = unsafe { self.queue.io().submission_shared() };
-        !queue.is_empty() || queue.taskrun() || !self.early.is_empty() || !self.backlog.is_empty()
+        // SAFETY: as above.
+        let completed = unsafe { self.queue.io().completion_shared() };
+        let has_more = !completed.is_empty() || !self.early.is_empty() || !self.backlog.is_empty();
+        has_more || !queue.is_empty() || queue.taskrun()
+    }
+
+    fn tells(&self) -> bool {
+        true
     }
 
     fn backlog(&self) -> usize {

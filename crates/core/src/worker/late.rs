@@ -26,6 +26,8 @@ pub(super) struct Late {
     /// Something completes when it was asked so often whether there is work.
     pub(super) looks: Cell<Option<u32>>,
     pub(super) announces: bool,
+    /// It does not tell what completes, as epoll does not.
+    pub(super) is_mute: bool,
     /// What it was told to wait for.
     pub(super) waits: Vec<Option<Duration>>,
     pub(super) completed: Cell<u32>,
@@ -46,6 +48,10 @@ impl Ring for Late {
     }
 
     fn submit(&mut self, _: Token, _: Submission, _: &Memory) {}
+
+    fn tells(&self) -> bool {
+        !self.is_mute
+    }
 
     fn wait(&mut self, timeout: Option<Duration>, _: &Memory, batch: &mut Vec<Completion>) -> io::Result<()> {
         self.waits.push(timeout);

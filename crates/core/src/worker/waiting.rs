@@ -12,7 +12,7 @@ impl<R: Ring> Worker<R> {
     /// Hands over what is queued, and waits no longer than `timeout` for something to do.
     pub(super) fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         let spin = self.config.spin;
-        if spin.is_zero() || timeout == Some(Duration::ZERO) {
+        if spin.is_zero() || timeout == Some(Duration::ZERO) || !self.ring.tells() {
             return self.ring.wait(timeout, &self.memory, batch);
         }
         self.spin(timeout.map_or(spin, |timeout| timeout.min(spin)), batch)?;
@@ -74,6 +74,14 @@ mod tests {
     #[test]
     fn who_does_not_spin_sleeps_at_once() {
         let mut worker = worker_on(Late::default(), &Config::default());
+        assert!(worker.turn().expect("a ring that works"));
+        assert_eq!(worker.ring.waits, [None]);
+    }
+
+    #[test]
+    fn nobody_looks_where_nothing_can_be_seen() {
+        let ring = Late { is_mute: true, ..Late::default() };
+        let mut worker = worker_on(ring, &Config { spin: Duration::from_secs(1), ..Config::default() });
         assert!(worker.turn().expect("a ring that works"));
         assert_eq!(worker.ring.waits, [None]);
     }

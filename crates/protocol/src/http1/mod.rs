@@ -89,8 +89,8 @@
 //! | `Connection: close` beside `keep-alive` | closes | 9112 9.3 |
 //!
 //! A whole head is cut and judged in one pass, sixteen bytes at a time. What is not whole, or has a flaw, goes to a
-//! slower walk over its lines, which says what is wrong. The two have to agree: a head that only one of them takes is
-//! refused.
+//! slower walk over its lines, which says what is wrong. A head that the walk alone would take is refused; and what is
+//! taken, `tests/differential.rs` holds against other parsers.
 
 mod body;
 mod body_encoder;

@@ -1,7 +1,8 @@
 //! A head scan walks a head line by line, and names the first thing wrong with it.
 //!
 //! It is the slow path: it runs when a head arrives in pieces, so that each byte is looked at once, and when the
-//! tokenizer refused something, to say what. Whole heads never come here.
+//! tokenizer refused something, to say what. Whole heads come here only to have the lengths of their lines checked, if
+//! they are longer than a line may be.
 
 use memchr::memchr;
 

@@ -3,7 +3,7 @@
 //! Only what is whole and without a flaw is cut. For everything else the answer is `None`, and the [scan](super::scan)
 //! says what it is: the beginning of a head, or what is wrong with it.
 
-use super::grammar::is_token_byte;
+use super::grammar::{is_token_byte, is_value_byte};
 use super::head::{Method, Version};
 use super::lanes::{controls, controls_and_spaces, find, unlike_names, unlike_paths};
 use super::target::Target;
@@ -65,10 +65,16 @@ fn token(bytes: &[u8], end: u8) -> Option<(&[u8], &[u8])> {
         at = find(bytes, at, unlike_names)?;
         match bytes.split_at_checked(at)? {
             (token @ [_, ..], [byte, rest @ ..]) if *byte == end => return Some((token, rest)),
-            (_, [byte, ..]) if is_token_byte(*byte) => at += 1,
+            // What is not usual is gone over by the byte, with what is behind it: so it costs its length.
+            (_, rest @ [byte, ..]) if is_token_byte(*byte) => at += run(rest, is_token_byte),
             _ => return None,
         }
     }
+}
+
+/// How many bytes that are like this stand in front.
+fn run(bytes: &[u8], is_like_this: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|&&byte| is_like_this(byte)).count()
 }
 
 /// The bytes of a value, or of a reason, that `bytes` begin with (RFC 9110 5.5), and what stands behind its CRLF.
@@ -79,7 +85,7 @@ pub(super) fn value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         at = find(bytes, at, controls)?;
         match bytes.split_at_checked(at)? {
             (value, [b'\r', b'\n', rest @ ..]) => return Some((value, rest)),
-            (_, [b'\t', ..]) => at += 1,
+            (_, rest @ [b'\t', ..]) => at += run(rest, is_value_byte),
             _ => return None,
         }
     }

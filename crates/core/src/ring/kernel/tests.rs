@@ -57,6 +57,17 @@ fn completions_are_gathered_for_as_long_as_was_said() {
     let (began, mut batch) = (Instant::now(), Vec::new());
     ring.wait(Some(Duration::from_millis(5)), &memory, &mut batch).expect("a ring that works");
     assert!(batch.is_empty() && began.elapsed() < min_wait * 100);
+    // Where there is nothing to gather it sleeps on.
+    let token = Token::new(Kind::Wake, Generation::default(), 0);
+    let kick = ring.kick(&memory, token).expect("an eventfd");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(min_wait * 3);
+            kick.kick();
+        });
+        ring.wait(None, &memory, &mut batch).expect("a ring that works");
+    });
+    assert_eq!(batch.len(), 1);
 }
 
 #[test]
