@@ -47,8 +47,8 @@ struct Load {
     attempts: usize,
 }
 
-/// One client asks and waits: little is left to chance, but servers also do something once a second. A call more for each
-/// request is a third of them or a half.
+/// One client asks and waits: little is left to chance, but servers also do something once a second. A call more for
+/// each request is a third of them or a half.
 const ONE: Load = Load {
     name: "echo",
     server: "echo",

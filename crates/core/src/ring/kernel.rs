@@ -258,7 +258,8 @@ impl Queue {
         unsafe { &*self.ring }
     }
 
-    /// Hands over what is queued and waits for `want` completions; within `timeout` also for more, so many microseconds long.
+    /// Hands over what is queued and waits for `want` completions; within `timeout` also for more, so many microseconds
+    /// long.
     fn enter(&mut self, want: u32, timeout: Option<Duration>, gather: u32) -> io::Result<()> {
         // SAFETY: as in `push`.
         let queued = unsafe { self.io().submission_shared() }.len() as u32;
