@@ -3,6 +3,9 @@
 use core::fmt;
 use core::iter::{self, FusedIterator};
 
+use memchr::memchr;
+
+use super::grammar::trim;
 use super::tokens::{self, Line};
 
 /// One field line: a name, which is a token, and a value without the white space around it (RFC 9112 5).
@@ -61,20 +64,19 @@ impl<'a> Fields<'a> {
 
     /// The values of all fields called `name`, in any case.
     pub(super) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'n, 'a> {
-        let called = move |line: &Line<'a>| line.name.eq_ignore_ascii_case(name.as_bytes());
-        self.cut().filter(called).map(|line| line.value)
-    }
-
-    /// The lines, without a look at whether their names are text, as tokens always are.
-    fn cut(mut self) -> impl Iterator<Item = Line<'a>> + Clone + use<'a> {
-        iter::from_fn(move || self.next_line())
-    }
-
-    fn next_line(&mut self) -> Option<Line<'a>> {
-        self.count = self.count.checked_sub(1)?;
-        let line;
-        (line, self.lines) = tokens::field(self.lines)?;
-        Some(line)
+        let mut lines = self.lines;
+        // They were checked: so the next LF ends a line, and only a line of that name is taken apart.
+        iter::from_fn(move || {
+            loop {
+                let line;
+                (line, lines) = lines.split_at(memchr(b'\n', lines)? + 1);
+                if let Some((found, [b':', value @ .., b'\r', b'\n'])) = line.split_at_checked(name.len())
+                    && found.eq_ignore_ascii_case(name.as_bytes())
+                {
+                    return Some(trim(value));
+                }
+            }
+        })
     }
 }
 
@@ -82,7 +84,9 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        let line = self.next_line()?;
+        self.count = self.count.checked_sub(1)?;
+        let line;
+        (line, self.lines) = tokens::field(self.lines)?;
         Some(Field { name: core::str::from_utf8(line.name).ok()?, value: line.value })
     }
 
