@@ -138,11 +138,15 @@ fn a_burst_on_two_listeners_stays_within_the_limit() {
     const LIMIT: u32 = 50;
     let path = std::env::temp_dir().join(format!("campanile-limit-{}", std::process::id()));
     for backlog in [10, 4096] {
-        let config = Config { max_connections: LIMIT, backlog, ..Config::default() };
+        // Where its backlog is full the kernel sends cookies, and an acknowledgement that is processed late then makes
+        // one connection more, of a client who has long been served and is gone: nothing but a deadline ends it.
+        let idle_timeout = Some(Duration::from_secs(10));
+        let config = Config { max_connections: LIMIT, backlog, idle_timeout, ..Config::default() };
         let server = Server::new().listen("127.0.0.1:0").listen(campanile_core::Address::unix(&path));
         let server = server.workers(1).config(config).serve(|| echo).expect("a free port and path");
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let ends = Ends(&over);
             let watch = scope.spawn(|| {
                 let mut most = 0;
                 while !over.load(Ordering::Relaxed) {
@@ -169,12 +173,22 @@ fn a_burst_on_two_listeners_stays_within_the_limit() {
             let served: BTreeSet<u32> =
                 clients.into_iter().map(|client| client.join().expect("a client that is served")).collect();
             until("every connection is over", || counted(&server).connections == 0);
-            over.store(true, Ordering::Relaxed);
+            drop(ends);
             assert_eq!(served.len(), 300);
             let most = watch.join().expect("figures");
             assert!(most <= u64::from(LIMIT), "{most} connections at a time");
         });
-        assert_eq!(counted(&server).accepted, 300);
+        let accepted = counted(&server).accepted;
+        assert!(accepted == 300 || backlog == 10 && accepted > 300, "{accepted} accepted");
         nothing_held(&server);
+    }
+}
+
+/// Says that it is over, also when the test fails: a thread that is not told would go on for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
