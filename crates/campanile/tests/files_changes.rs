@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::common::{keyed, until};
-use support::web::{Answer, Browser, Site, mount, mount_with, request};
+use support::web::{Answer, Browser, Site, mount, mount_each, mount_with, request};
 
 /// Asks until the file is old enough to be kept in memory, which its tag shows.
 fn settled(browser: &mut Browser, target: &str) -> Answer {
@@ -320,13 +320,8 @@ fn what_one_handler_keeps_for_long_holds_up_no_other() {
     let files = site.files().recheck(Duration::from_secs(3600));
     let short = files.clone().idle(Duration::from_millis(50));
     let routes = [("/long", files.idle(Duration::from_secs(3600))), ("/short", short)];
-    let server = campanile::Server::new().listen("127.0.0.1:0").workers(1);
-    let server = campanile::http::serve(server, campanile::http::Config::default(), move || {
-        let router = campanile::http::Router::new();
-        routes.iter().fold(router, |router, (prefix, files)| router.mount(prefix, files.clone()))
-    })
-    .expect("a server");
-    let mut browser = Browser::connect(support::common::tcp(&server));
+    let (_server, address) = mount_each(routes);
+    let mut browser = Browser::connect(address);
     settled_head(&mut browser, "/long/kept");
     settled_head(&mut browser, "/short/let-go-of");
     fs::remove_file(site.path("let-go-of")).expect("it is ours");
@@ -374,13 +369,8 @@ fn handlers_of_one_worker_never_mix() {
         ("/other", files.clone().index("other.html")),
         ("/listing", files.index(None).listing(true)),
     ];
-    let server = campanile::Server::new().listen("127.0.0.1:0").workers(1);
-    let server = campanile::http::serve(server, campanile::http::Config::default(), move || {
-        let router = campanile::http::Router::new();
-        routes.iter().fold(router, |router, (prefix, files)| router.mount(prefix, files.clone()))
-    })
-    .expect("a server");
-    let mut browser = Browser::connect(support::common::tcp(&server));
+    let (_server, address) = mount_each(routes);
+    let mut browser = Browser::connect(address);
     for target in ["/one/a", "/two/a", "/one/", "/two/", "/other/"] {
         settled(&mut browser, target);
     }

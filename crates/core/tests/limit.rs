@@ -178,6 +178,8 @@ fn a_burst_on_two_listeners_stays_within_the_limit() {
             let most = watch.join().expect("figures");
             assert!(most <= u64::from(LIMIT), "{most} connections at a time");
         });
+        // Each client was heard once, and nobody else has said a byte.
+        assert_eq!(counted(&server).received, 300 * 4);
         let accepted = counted(&server).accepted;
         assert!(accepted == 300 || backlog == 10 && accepted > 300, "{accepted} accepted");
         nothing_held(&server);

@@ -77,8 +77,22 @@ pub fn mount(prefix: &'static str, files: Files) -> (ServerHandle, SocketAddr) {
 }
 
 pub fn mount_with(config: Config, prefix: &'static str, files: Files) -> (ServerHandle, SocketAddr) {
+    mount_all(config, [(prefix, files)])
+}
+
+/// Several at once, on one worker.
+pub fn mount_each<const N: usize>(routes: [(&'static str, Files); N]) -> (ServerHandle, SocketAddr) {
+    mount_all(Config::default(), routes)
+}
+
+fn mount_all<const N: usize>(
+    config: Config,
+    routes: [(&'static str, Files); N],
+) -> (ServerHandle, SocketAddr) {
     let server = Server::new().listen("127.0.0.1:0").workers(1).config(config);
-    let make = move || Router::new().mount(prefix, files.clone());
+    let make = move || {
+        routes.iter().fold(Router::new(), |router, (prefix, files)| router.mount(prefix, files.clone()))
+    };
     let server = serve(server, campanile::http::Config::default(), make).expect("a server");
     let address = tcp(&server);
     (server, address)
